@@ -1,0 +1,316 @@
+//! The engine port: what a kind of database must be able to do for us.
+//!
+//! An engine reads a source over the network and hands members (files) to a [`BackupSink`]; it
+//! knows neither the repository nor the catalog. All calls block: engines run on threads of
+//! their own, and look at [`CancelToken`] at least once a second.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+
+use crate::id::AttemptId;
+use crate::member::Member;
+use crate::progress::Progress;
+use crate::{Error, ErrorKind, Field, Result};
+
+/// The kinds of database the API knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EngineKind {
+    MySql,
+    PostgreSql,
+    SqlServer,
+}
+
+impl EngineKind {
+    pub const ALL: [Self; 3] = [Self::MySql, Self::PostgreSql, Self::SqlServer];
+
+    /// Case-insensitive, as the contract demands.
+    pub fn parse(text: &str) -> Result<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|kind| kind.word().eq_ignore_ascii_case(text))
+            .ok_or_else(|| Error::parameter(Field::Engine, "engine: must be postgresql, mysql or sqlserver"))
+    }
+
+    /// The lower-case word of our own commands, API and stored documents.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::MySql => "mysql",
+            Self::PostgreSql => "postgresql",
+            Self::SqlServer => "sqlserver",
+        }
+    }
+
+    /// The engine number at the end of issued ids (contract section 1).
+    pub const fn number(self) -> &'static str {
+        match self {
+            Self::MySql => "01",
+            Self::PostgreSql => "03",
+            Self::SqlServer => "04",
+        }
+    }
+}
+
+impl fmt::Display for EngineKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+/// How the connection to a source is protected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TlsMode {
+    Disable,
+    /// Encrypted, certificate not checked.
+    Require,
+    /// Encrypted, certificate chain and host name checked.
+    VerifyFull,
+}
+
+impl TlsMode {
+    pub fn parse(text: &str) -> Result<Self> {
+        match text {
+            "disable" => Ok(Self::Disable),
+            "require" => Ok(Self::Require),
+            "verify-full" => Ok(Self::VerifyFull),
+            _ => Err(Error::parameter(Field::Tls, "tls: must be disable, require or verify-full")),
+        }
+    }
+
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Disable => "disable",
+            Self::Require => "require",
+            Self::VerifyFull => "verify-full",
+        }
+    }
+}
+
+/// Where a source database is and how to log in there.
+#[derive(Debug, Clone)]
+pub struct Source {
+    pub host: String,
+    pub port: u16,
+    pub user: String,
+    pub password: SecretString,
+    pub tls: TlsMode,
+    /// PEM certificates to trust instead of the system's.
+    pub ca_pem: Option<String>,
+    /// Answer an MD5 challenge; only when asked for, it is a weak scheme.
+    pub allow_md5: bool,
+}
+
+/// Equality decides "the same database".
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceIdentity {
+    pub engine: EngineKind,
+    /// Complete version, such as `15.18`.
+    pub version: String,
+    /// PostgreSQL system identifier, MySQL server UUID.
+    pub system_identifier: String,
+}
+
+/// One line of a check: what / found / wanted / the exact next step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckLine {
+    /// What was looked at, in a few words: `replication right`.
+    pub what: String,
+    pub state: CheckState,
+    pub found: String,
+    pub wanted: String,
+    /// The exact statement or line that mends it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
+    /// Why it is needed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CheckState {
+    Ok,
+    /// Works, but a person should know.
+    Warning,
+    /// A backup is not possible until this is mended.
+    Missing,
+}
+
+/// What a check of a source found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Probe {
+    /// Known as soon as a login worked.
+    pub identity: Option<SourceIdentity>,
+    pub lines: Vec<CheckLine>,
+}
+
+impl Probe {
+    /// Whether a backup can be taken now.
+    pub fn passed(&self) -> bool {
+        self.identity.is_some() && self.lines.iter().all(|line| line.state != CheckState::Missing)
+    }
+}
+
+/// Why a running piece of work should stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum StopReason {
+    /// A person cancelled the job.
+    Cancelled = 1,
+    /// The process is draining; the job goes back to ready.
+    Draining = 2,
+    /// The lease was lost; another worker owns the job.
+    Fenced = 3,
+}
+
+/// Asks blocking work to stop. Cheap to clone and to look at.
+#[derive(Debug, Clone, Default)]
+pub struct CancelToken(Arc<AtomicU8>);
+
+impl CancelToken {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The first reason given stands.
+    pub fn stop(&self, reason: StopReason) {
+        let _ = self.0.compare_exchange(0, reason as u8, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    pub fn reason(&self) -> Option<StopReason> {
+        match self.0.load(Ordering::Acquire) {
+            1 => Some(StopReason::Cancelled),
+            2 => Some(StopReason::Draining),
+            3 => Some(StopReason::Fenced),
+            _ => None,
+        }
+    }
+
+    /// An error when asked to stop, so that loops can say `cancel.check()?`.
+    pub fn check(&self) -> Result<()> {
+        match self.reason() {
+            None => Ok(()),
+            Some(StopReason::Cancelled) => Err(Error::new(ErrorKind::Cancelled, "The job was cancelled.")),
+            Some(StopReason::Draining) => {
+                Err(Error::new(ErrorKind::Cancelled, "The server is stopping; the job will be tried again."))
+            }
+            Some(StopReason::Fenced) => {
+                Err(Error::new(ErrorKind::Fenced, "The lease was lost; another worker owns the job."))
+            }
+        }
+    }
+}
+
+/// What an engine is asked to back up.
+pub struct BackupOrder<'a> {
+    pub source: &'a Source,
+    /// Unique per try; engines may use it to name what they create at the source.
+    pub attempt: AttemptId,
+    /// Human label for the server's own records; printable ASCII.
+    pub label: &'a str,
+    /// The database that was registered; a different one is a terminal failure (faults.md B03).
+    pub identity: Option<&'a SourceIdentity>,
+    pub cancel: &'a CancelToken,
+    pub progress: &'a Progress,
+}
+
+/// Where an engine puts the bytes of a backup. Implemented by the repository's writer.
+pub trait BackupSink: Sync {
+    /// Begins a member. Several may be open at once, from several threads, at any order of paths;
+    /// each path once. Directories are complete with this call and their writer takes no bytes.
+    fn open(&self, member: Member) -> Result<Box<dyn MemberWriter + '_>>;
+}
+
+/// Takes the bytes of one file member, in order.
+pub trait MemberWriter: Send {
+    /// May block when the pipeline is full.
+    fn write(&mut self, bytes: &[u8]) -> Result<()>;
+
+    /// Ends the member. A member that is dropped without this call makes the attempt unusable.
+    fn finish(self: Box<Self>) -> Result<()>;
+}
+
+/// What an engine tells at the end of a backup that is complete and consistent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupFacts {
+    pub identity: SourceIdentity,
+    /// The engine's own facts (positions, settings, tablespaces), a JSON object whose shape is
+    /// the engine's and documented in `docs/formats`. Restoring needs nothing else.
+    pub engine: serde_json::Value,
+    /// Things a person should know, whole sentences.
+    pub warnings: Vec<String>,
+    /// Damage that was already in the source.
+    pub damage: Vec<PageDamage>,
+}
+
+/// A page whose checksum is wrong although nobody was writing it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PageDamage {
+    /// Path of the relation file in the cluster.
+    pub relation: String,
+    /// Block number in the relation (segments counted in).
+    pub block: u64,
+    /// The page's own log position, as the engine prints it.
+    pub position: String,
+    pub expected: u32,
+    pub found: u32,
+}
+
+/// What is needed to turn written files into something the engine starts from.
+pub struct RestoreOrder<'a> {
+    /// The data directory, all members written.
+    pub target: &'a Path,
+    pub facts: &'a BackupFacts,
+    /// Tablespace id → directory its files were written to.
+    pub tablespaces: &'a BTreeMap<String, PathBuf>,
+    /// The port the restored server shall listen on, when the caller knows it.
+    pub port: Option<u16>,
+}
+
+/// A tablespace (or a file group) that lives outside the data directory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tablespace {
+    /// The engine's id, as it stands in member paths (`tablespace/<id>/`).
+    pub id: String,
+    /// Where it was at the source; raw bytes that are not UTF-8 are replaced.
+    pub source_path: String,
+}
+
+/// A server started from a restored directory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartedServer {
+    pub pid: u32,
+    pub port: u16,
+    /// The exact command that stops it.
+    pub stop_command: String,
+}
+
+/// One kind of database. Adding one is a folder and a line of registration.
+pub trait Engine: Send + Sync {
+    fn kind(&self) -> EngineKind;
+
+    /// Reaches the source and looks at version, rights and settings. Fails only when nothing can
+    /// be said; a lack is a line with its remedy.
+    fn probe(&self, source: &Source, cancel: &CancelToken) -> Result<Probe>;
+
+    /// Streams one complete, consistent physical backup into the sink. Whatever was opened at
+    /// the source (slots, sessions) is released when this returns, also on failure.
+    fn backup(&self, order: &BackupOrder<'_>, sink: &dyn BackupSink) -> Result<BackupFacts>;
+
+    /// The tablespaces of a backup, for mapping at restore.
+    fn tablespaces(&self, facts: &BackupFacts) -> Result<Vec<Tablespace>>;
+
+    /// Makes the directory startable: settings, maps, recovery files, empty directories, modes.
+    /// Answers with what a person should know.
+    fn finish_restore(&self, order: &RestoreOrder<'_>) -> Result<Vec<String>>;
+
+    /// Starts a server on a restored directory and waits until it accepts connections.
+    fn start_restored(&self, target: &Path, facts: &BackupFacts, port: u16) -> Result<StartedServer>;
+}

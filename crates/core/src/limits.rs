@@ -1,0 +1,43 @@
+//! Every limit of the product, in one place, unit in the name. Each is tested at its edge.
+
+/// Names of backups and instances, in characters (contract section 1).
+pub const NAME_LENGTH_CHARS_MIN: usize = 4;
+pub const NAME_LENGTH_CHARS_MAX: usize = 64;
+/// Descriptions, in Unicode scalar values (contract section 1).
+pub const DESCRIPTION_LENGTH_CHARS_MAX: usize = 256;
+/// Ids on input (contract section 1).
+pub const ID_LENGTH_CHARS_MAX: usize = 64;
+
+/// Request bodies (faults.md A07).
+pub const BODY_SIZE_BYTES_MAX: usize = 64 * 1024;
+/// All headers of one request together; tokens of other clouds are several KB.
+pub const HEADERS_SIZE_BYTES_MAX: usize = 32 * 1024;
+/// Time for a client to send its headers (faults.md A09).
+pub const HEADER_READ_TIMEOUT_MS: u64 = 10_000;
+/// Time for a client to send its body (faults.md A09).
+pub const BODY_READ_TIMEOUT_MS: u64 = 30_000;
+/// Time for a handler that does not stream.
+pub const REQUEST_TIMEOUT_MS: u64 = 60_000;
+/// Connections served at once.
+pub const CONNECTIONS_MAX: usize = 4_096;
+
+/// How long a claimed job belongs to its worker without a renewal (architecture section 4).
+pub const LEASE_DURATION_MS: i64 = 30_000;
+/// Attempts of one backup job before it is FAILED.
+pub const JOB_ATTEMPTS_MAX: u32 = 3;
+/// Back-off before the second attempt; doubled for each one after.
+pub const JOB_BACKOFF_BASE_MS: i64 = 2_000;
+/// Time a stopping server waits for its jobs (interfaces section 2).
+pub const DRAIN_TIMEOUT_MS: u64 = 30_000;
+
+/// Member paths inside a backup, in bytes.
+pub const MEMBER_PATH_BYTES_MAX: usize = 4_096;
+/// Members of one backup.
+pub const MEMBERS_MAX: u64 = 16_000_000;
+/// One member, in bytes (a PostgreSQL segment has 1 GiB; .bak files are larger).
+pub const MEMBER_SIZE_BYTES_MAX: u64 = 16 << 40;
+
+/// Silence of a source connection after which it is given up (faults.md B21).
+pub const SOURCE_IDLE_TIMEOUT_MS: u64 = 120_000;
+/// Reaching a source and logging in (faults.md B11, S17).
+pub const SOURCE_CONNECT_TIMEOUT_MS: u64 = 10_000;
