@@ -1,1 +1,11 @@
-//! placeholder
+//! For tests only: real servers, conformance suites and broken specimens.
+//!
+//! May be used from `tests/` folders, never by the product and never from unit tests, so that
+//! nothing in here can become something the product leans on.
+
+pub mod account;
+pub mod debian;
+pub mod postgres;
+pub mod postgres_binaries;
+pub mod postgres_ledger;
+pub mod skip;
