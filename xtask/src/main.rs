@@ -1,1 +1,61 @@
-fn main() {}
+//! Build chores, in Rust so that they run wherever the product builds.
+//!
+//! Owns the commands `cargo xtask test | ci | tidy | demo | bench`, one module each. The product
+//! must never depend on anything here.
+
+mod bench;
+mod ci;
+mod cluster;
+mod demo;
+mod http;
+mod interrupt;
+mod packages;
+mod process;
+mod room;
+mod say;
+mod test;
+mod tidy;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Chores of the strongroom workspace", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Install what the tests need, then run all of them; ends with `N passed, N failed, N skipped`
+    Test(test::Options),
+    /// Everything that must hold before a change is merged: format, tidy, lints, tests, documents, licences
+    Ci,
+    /// Check the rules of ARCHITECTURE.md that no compiler knows
+    Tidy(tidy::Options),
+    /// From nothing to a restored and compared database, with every command shown
+    Demo(demo::Options),
+    /// Measure
+    #[command(subcommand)]
+    Bench(bench::Subject),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().chore {
+        Chore::Test(options) => test::run(&options),
+        Chore::Ci => ci::run(),
+        Chore::Tidy(options) => tidy::run(&options),
+        Chore::Demo(options) => demo::run(&options),
+        Chore::Bench(subject) => bench::run(&subject),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say::failure(&error);
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! `cargo xtask ci`: everything that must hold before a change is merged, in order of price.
+
+use std::process::Command;
+use std::time::Instant;
+
+use crate::{process, say, test, workspace};
+
+pub(crate) fn run() -> anyhow::Result<()> {
+    step("lints", || cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]))?;
+    step("licences and forbidden crates", deny)?;
+    step("documentation of the code", || {
+        let mut command = workspace::cargo();
+        command.args(["doc", "--workspace", "--no-deps", "--locked", "--document-private-items"]);
+        process::run(command.env("RUSTDOCFLAGS", "-D warnings"))
+    })?;
+    // Format, tidy and the tests, among them those that compare the API documents with the code.
+    step("format, tidy and tests", test::run_all)
+}
+
+fn step(name: &str, act: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
+    say::step(name);
+    let begun = Instant::now();
+    act()?;
+    say::note(format_args!("{name}: {} s", begun.elapsed().as_secs()));
+    Ok(())
+}
+
+fn cargo(arguments: &[&str]) -> anyhow::Result<()> {
+    process::run(workspace::cargo().args(arguments))
+}
+
+fn deny() -> anyhow::Result<()> {
+    if !process::exists("cargo-deny") {
+        say::note("cargo-deny is not installed; building it takes some minutes, once:");
+        let mut install = Command::new("cargo");
+        install.args(["install", "cargo-deny", "--locked"]);
+        say::note(format_args!("  $ {}", process::line(&install)));
+        process::run(&mut install)?;
+    }
+    cargo(&["deny", "--all-features", "check"])
+}

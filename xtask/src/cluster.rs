@@ -1,0 +1,142 @@
+//! A throw-away PostgreSQL with a shop's data in it: made, filled, changed and judged.
+
+use std::collections::BTreeMap;
+
+use anyhow::Context;
+use strongroom_testkit::postgres::{self, Options, PostgresServer};
+
+use crate::packages;
+
+/// Newest first: whatever is installed will do.
+const VERSIONS: [u32; 4] = [18, 17, 16, 15];
+const TABLES: [&str; 3] = ["customers", "orders", "payments"];
+
+/// Rows of `orders` that make, with the other tables and the indexes, one gigabyte.
+const ORDERS_PER_GB: u64 = 4_000_000;
+
+/// Who takes the backups; may do nothing else.
+pub(crate) const ROLE: &str = "strongroom";
+pub(crate) const PASSWORD: &str = "only-for-this-demonstration";
+
+/// A version that is installed; the package manager is asked when there is none.
+pub(crate) fn installed_version() -> anyhow::Result<u32> {
+    let find = || VERSIONS.into_iter().find(|version| postgres::available(*version));
+    packages::ensure(&["postgresql"], "a PostgreSQL server of version 15 to 18 is needed", || {
+        find().is_some()
+    })?;
+    find().context("a PostgreSQL server was just found")
+}
+
+/// The server of the shop.
+pub(crate) struct Shop {
+    pub(crate) server: PostgresServer,
+    orders: u64,
+}
+
+/// What the shop's server is made with.
+pub(crate) fn options(tls: bool) -> Options {
+    let conf = [
+        "shared_buffers = 256MB",
+        "maintenance_work_mem = 256MB",
+        "max_wal_size = 4GB",
+        "checkpoint_timeout = 1h",
+        "autovacuum = off",
+    ];
+    Options { tls, conf: conf.map(str::to_owned).to_vec(), ..Options::default() }
+}
+
+impl Shop {
+    /// Makes the cluster and the role that takes backups.
+    pub(crate) fn open(version: u32, options: &Options) -> anyhow::Result<Self> {
+        let server = PostgresServer::start(version, options)?;
+        server.psql("postgres", &format!("CREATE ROLE {ROLE} LOGIN REPLICATION PASSWORD '{PASSWORD}'"))?;
+        server.psql("postgres", "CREATE DATABASE shop")?;
+        Ok(Self { server, orders: 0 })
+    }
+
+    /// Fills the tables, two sessions beside each other, until they and their indexes take about `gb`.
+    pub(crate) fn fill(&mut self, gb: f64) -> anyhow::Result<()> {
+        self.orders = rows(gb);
+        let orders = self.orders;
+        let customers = orders / 10;
+        let big = format!(
+            "CREATE TABLE orders AS
+               SELECT id, 1 + (random() * {customers})::bigint AS customer_id,
+                      timestamptz '2026-01-01' + id * interval '7 seconds' AS placed,
+                      (random() * 500)::numeric(8, 2) AS amount,
+                      md5(id::text) || md5((id * 31)::text) AS note
+                 FROM generate_series(1, {orders}) AS id;
+             ALTER TABLE orders ADD PRIMARY KEY (id);
+             VACUUM (FREEZE, ANALYZE) orders;"
+        );
+        let small = format!(
+            "CREATE TABLE customers AS
+               SELECT id, 'Customer ' || md5(id::text) AS name,
+                      md5((id * 17)::text) || '@example.org' AS mail,
+                      now() - id * interval '1 minute' AS since
+                 FROM generate_series(1, {customers}) AS id;
+             ALTER TABLE customers ADD PRIMARY KEY (id);
+             CREATE INDEX ON customers (name);
+             CREATE TABLE payments AS
+               SELECT id, 1 + (random() * {orders})::bigint AS order_id, (random() * 500)::numeric(8, 2) AS amount,
+                      (ARRAY['card', 'transfer', 'voucher'])[1 + id % 3] AS method
+                 FROM generate_series(1, {orders} / 2) AS id;
+             ALTER TABLE payments ADD PRIMARY KEY (id);
+             VACUUM (FREEZE, ANALYZE) customers, payments;"
+        );
+        std::thread::scope(|scope| {
+            let beside = scope.spawn(|| self.run(&small));
+            self.run(&big)?;
+            beside.join().expect("loading reports errors and does not panic")
+        })?;
+        self.server.psql("shop", "CHECKPOINT")?;
+        Ok(())
+    }
+
+    /// Statements one by one, because VACUUM refuses to be part of a transaction.
+    fn run(&self, statements: &str) -> anyhow::Result<()> {
+        for statement in statements.split(';').map(str::trim).filter(|statement| !statement.is_empty()) {
+            self.server.psql("shop", statement)?;
+        }
+        Ok(())
+    }
+
+    /// One row in a hundred of the biggest table, at random all over it.
+    pub(crate) fn change_one_percent(&self) -> anyhow::Result<()> {
+        let update = format!(
+            "UPDATE orders SET amount = amount + 1, note = md5(random()::text) || md5(random()::text)
+              WHERE id IN (SELECT 1 + (random() * {orders})::bigint FROM generate_series(1, {orders} / 100))",
+            orders = self.orders
+        );
+        self.server.psql("shop", &update)?;
+        self.server.psql("shop", "CHECKPOINT")?;
+        Ok(())
+    }
+
+    /// Bytes of all databases as the server counts them.
+    pub(crate) fn bytes(&self) -> anyhow::Result<u64> {
+        let sum =
+            self.server.psql("postgres", "SELECT sum(pg_database_size(oid))::bigint FROM pg_database")?;
+        sum.trim().parse().context("the size of the databases")
+    }
+}
+
+fn rows(gb: f64) -> u64 {
+    // A size given by a person, positive and far below 2^53.
+    #[expect(clippy::cast_sign_loss, reason = "checked by the argument parser")]
+    #[expect(clippy::cast_precision_loss, reason = "a constant far below 2^53")]
+    let rows = (gb * ORDERS_PER_GB as f64) as u64;
+    rows.max(10_000)
+}
+
+/// Rows and an order-free digest of all columns, for each table.
+pub(crate) fn digests(server: &PostgresServer) -> anyhow::Result<BTreeMap<String, String>> {
+    let mut digests = BTreeMap::new();
+    for table in TABLES {
+        let query = format!(
+            "SELECT count(*) || ' rows, digest ' || coalesce(sum(hashtextextended(t::text, 42)::numeric), 0) FROM {table} AS t"
+        );
+        digests.insert(table.to_owned(), server.psql("shop", &query)?.trim().to_owned());
+    }
+    Ok(digests)
+}
