@@ -75,11 +75,12 @@ impl Standing {
     }
 }
 
-/// A row `| id | fault | standing | tests and words |`.
+/// A row `| id | fault | what must follow | standing | tests and words |`.
 struct Row<'a> {
     line: usize,
     id: &'a str,
     fault: &'a str,
+    expected: &'a str,
     standing: &'a str,
     shown_by: &'a str,
 }
@@ -99,9 +100,9 @@ impl Row<'_> {
 fn rows(page: &str) -> impl Iterator<Item = Row<'_>> {
     page.lines().enumerate().filter_map(|(index, line)| {
         let cells: Vec<&str> = line.strip_prefix('|')?.strip_suffix('|')?.split('|').map(str::trim).collect();
-        let [id, fault, standing, shown_by] = cells[..] else { return None };
+        let [id, fault, expected, standing, shown_by] = cells[..] else { return None };
         let is_row = id != "Id" && !id.starts_with("--");
-        is_row.then_some(Row { line: index + 1, id, fault, standing, shown_by })
+        is_row.then_some(Row { line: index + 1, id, fault, expected, standing, shown_by })
     })
 }
 
@@ -185,7 +186,8 @@ pub(crate) fn refresh(sources: &[Source]) -> String {
             let separator = if shown_by.is_empty() { "" } else { " " };
             let _ = write!(shown_by, "{separator}`{name}`");
         }
-        lines[row.line - 1] = format!("| {} | {} | {standing} | {shown_by} |", row.id, row.fault);
+        lines[row.line - 1] =
+            format!("| {} | {} | {} | {standing} | {shown_by} |", row.id, row.fault, row.expected);
     }
     lines.join("\n") + "\n"
 }
@@ -240,9 +242,10 @@ mod tests {
     use super::*;
 
     fn page(change: impl Fn(&str) -> Option<String>) -> Source {
-        let mut text = "| Id | Fault | Standing | Shown by |\n|---|---|---|---|\n".to_owned();
+        let mut text =
+            "| Id | Fault | What must follow | Standing | Shown by |\n|---|---|---|---|---|\n".to_owned();
         for id in catalogue() {
-            let row = change(&id).unwrap_or_else(|| format!("| {id} | something | not yet | |"));
+            let row = change(&id).unwrap_or_else(|| format!("| {id} | something | C | not yet | |"));
             text += &row;
             text.push('\n');
         }
@@ -266,7 +269,7 @@ mod tests {
     fn a_complete_page_has_no_finding() {
         let rows = |id: &str| {
             (id == "P04")
-                .then(|| "| P04 | killed after the seal | tested | `p04_published_once` |".to_owned())
+                .then(|| "| P04 | killed after the seal | R | tested | `p04_published_once` |".to_owned())
         };
         assert!(messages(&[page(rows), tests("#[test] fn p04_published_once() {}")]).is_empty());
     }
@@ -284,13 +287,13 @@ mod tests {
 
     #[test]
     fn a_page_that_names_a_lost_test_is_found() {
-        let rows = |id: &str| (id == "D05").then(|| "| D05 | fsync | tested | `d05_gone` |".to_owned());
+        let rows = |id: &str| (id == "D05").then(|| "| D05 | fsync | F | tested | `d05_gone` |".to_owned());
         assert_eq!(messages(&[page(rows)]), ["D05: there is no test `d05_gone`"]);
     }
 
     #[test]
     fn an_exemption_without_a_reason_is_found() {
-        let rows = |id: &str| (id == "S16").then(|| "| S16 | redirect | does not apply | |".to_owned());
+        let rows = |id: &str| (id == "S16").then(|| "| S16 | redirect | X | does not apply | |".to_owned());
         assert_eq!(messages(&[page(rows)]).len(), 1);
     }
 
@@ -302,13 +305,13 @@ mod tests {
     #[test]
     fn refreshing_makes_the_page_agree_with_the_tree() {
         let rows = |id: &str| match id {
-            "D05" => Some("| D05 | fsync | partly | only local `d05_gone` `d05_kept` |".to_owned()),
+            "D05" => Some("| D05 | fsync | F | partly | only local `d05_gone` `d05_kept` |".to_owned()),
             _ => None,
         };
         let code = tests("#[test] fn d05_kept() {} #[test] fn p04_once() {}");
         let refreshed = refresh(&[page(rows), Source::new("crates/x/tests/f.rs", code.text.clone())]);
-        assert!(refreshed.contains("| D05 | fsync | partly | only local `d05_kept` |"), "{refreshed}");
-        assert!(refreshed.contains("| P04 | something | tested | `p04_once` |"), "{refreshed}");
+        assert!(refreshed.contains("| D05 | fsync | F | partly | only local `d05_kept` |"), "{refreshed}");
+        assert!(refreshed.contains("| P04 | something | C | tested | `p04_once` |"), "{refreshed}");
         assert!(messages(&[Source::new(PAGE, refreshed), code]).is_empty());
     }
 }
