@@ -153,6 +153,18 @@ impl Error {
         self
     }
 
+    /// The same failure for a second listener: everything but the cause, which the first one logs.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        Self {
+            kind: self.kind,
+            public: self.public.clone(),
+            hint: self.hint.clone(),
+            retry: self.retry,
+            source: None,
+        }
+    }
+
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }

@@ -1,0 +1,247 @@
+//! Keys: recovery key → project key → lineage key → one key per pack, manifest and slot table.
+//!
+//! `derive` is BLAKE3's derive-key mode over length-prefixed parts. Holding the lineage's meta key
+//! opens trees, rosters and slot tables, but no page of data.
+
+use std::fmt;
+
+use strongroom_core::id::{AttemptId, LineageId, ProjectId};
+use strongroom_core::time::Randomness;
+use strongroom_core::{Error, ErrorKind, Result};
+use zeroize::Zeroizing;
+
+use crate::aead::{SealingKey, TAG_BYTES};
+use crate::frame::{self, Kind};
+use crate::layout;
+use crate::pack::PackId;
+use crate::store::{Put, Store};
+
+type Secret = Zeroizing<[u8; 32]>;
+
+fn derive(context: &str, parts: &[&[u8]]) -> Secret {
+    let mut hasher = blake3::Hasher::new_derive_key(context);
+    for part in parts {
+        hasher.update(&(part.len() as u64).to_le_bytes());
+        hasher.update(part);
+    }
+    Zeroizing::new(*hasher.finalize().as_bytes())
+}
+
+/// The key that opens everything: kept in the data directory and on the recovery kit.
+#[derive(Clone)]
+pub struct RecoveryKey(Secret);
+
+impl RecoveryKey {
+    pub fn generate(random: &dyn Randomness) -> Self {
+        let mut key = Zeroizing::new([0; 32]);
+        random.fill(&mut *key);
+        Self(key)
+    }
+
+    /// `SR1-` and nine groups of eight hex digits, the last one a checksum of the others.
+    pub fn to_text(&self) -> String {
+        let checksum = blake3::hash(&*self.0);
+        let digits = hex::encode(&*self.0) + &hex::encode(&checksum.as_bytes()[..4]);
+        let groups: Vec<&str> = (0..9).map(|group| &digits[group * 8..group * 8 + 8]).collect();
+        format!("SR1-{}", groups.join("-"))
+    }
+
+    /// Takes the text of [`RecoveryKey::to_text`]; case and white space do not matter.
+    pub fn parse(text: &str) -> Result<Self> {
+        let wrong = |what: &str| {
+            Error::new(
+                ErrorKind::WrongKey,
+                format!("This is not a recovery key: {what}. Nothing was touched."),
+            )
+            .with_hint("copy the line that begins with SR1- from the recovery kit")
+        };
+        let compact: String = text.split_whitespace().collect::<String>().to_ascii_lowercase();
+        let groups = compact.strip_prefix("sr1-").ok_or_else(|| wrong("it does not begin with SR1-"))?;
+        let bytes =
+            hex::decode(groups.replace('-', "")).map_err(|_| wrong("it holds other than hex digits"))?;
+        if bytes.len() != 36 {
+            return Err(wrong("it has not nine groups of eight digits"));
+        }
+        let mut key = Zeroizing::new([0; 32]);
+        key.copy_from_slice(&bytes[..32]);
+        if blake3::hash(&*key).as_bytes()[..4] != bytes[32..] {
+            return Err(wrong("a digit is mistyped, its checksum does not match"));
+        }
+        Ok(Self(key))
+    }
+
+    /// The key that seals secrets in the catalog.
+    pub fn catalog_key(&self) -> [u8; 32] {
+        *derive("strongroom v1 catalog", &[&*self.0])
+    }
+
+    /// A public fingerprint: tells a wrong key from damage at once.
+    pub(crate) fn check_value(&self) -> String {
+        hex::encode(&derive("strongroom v1 key check", &[&*self.0])[..16])
+    }
+
+    fn wrapping_key(&self) -> SealingKey {
+        SealingKey::new(&derive("strongroom v1 wrap project key", &[&*self.0]))
+    }
+}
+
+impl fmt::Debug for RecoveryKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RecoveryKey(redacted)")
+    }
+}
+
+/// The first key epoch; rotation adds others (repository.md section 3).
+pub(crate) const FIRST_KEY_EPOCH: u32 = 1;
+
+/// The keys of one lineage, and the names they are bound to.
+#[derive(Clone)]
+pub(crate) struct LineageKeys {
+    pub(crate) project: ProjectId,
+    pub(crate) lineage: LineageId,
+    pub(crate) key_epoch: u32,
+    project_raw: [u8; 16],
+    lineage_raw: [u8; 16],
+    data: Secret,
+    meta: Secret,
+    chunk_id: Secret,
+}
+
+impl LineageKeys {
+    fn new(project: &ProjectId, lineage: &LineageId, key: &Secret) -> Result<Self> {
+        Ok(Self {
+            project: project.clone(),
+            lineage: lineage.clone(),
+            key_epoch: FIRST_KEY_EPOCH,
+            project_raw: raw_id(project.as_str())?,
+            lineage_raw: raw_id(lineage.as_str())?,
+            data: key.clone(),
+            meta: derive("strongroom v1 meta", &[&**key]),
+            chunk_id: derive("strongroom v1 chunk id", &[&**key]),
+        })
+    }
+
+    pub(crate) fn project_raw(&self) -> &[u8; 16] {
+        &self.project_raw
+    }
+
+    pub(crate) fn lineage_raw(&self) -> &[u8; 16] {
+        &self.lineage_raw
+    }
+
+    /// Keyed id of a plaintext: nobody without the lineage key can test what we hold.
+    pub(crate) fn chunk_id(&self, plaintext: &[u8]) -> [u8; 32] {
+        *blake3::keyed_hash(&self.chunk_id, plaintext).as_bytes()
+    }
+
+    pub(crate) fn pack_key(&self, kind: crate::pack::PackKind, pack: PackId, salt: &[u8; 16]) -> SealingKey {
+        let (context, base) = match kind {
+            crate::pack::PackKind::Data => ("strongroom v1 pack", &self.data),
+            crate::pack::PackKind::Meta => ("strongroom v1 meta pack", &self.meta),
+        };
+        let n = pack.n.to_le_bytes();
+        SealingKey::new(&derive(context, &[&**base, pack.attempt.as_bytes(), &n, salt]))
+    }
+
+    pub(crate) fn slot_table_key(&self, pack: PackId, generation: u32, table_salt: &[u8; 16]) -> SealingKey {
+        let (n, generation) = (pack.n.to_le_bytes(), generation.to_le_bytes());
+        let parts: [&[u8]; 5] = [&*self.meta, pack.attempt.as_bytes(), &n, &generation, table_salt];
+        SealingKey::new(&derive("strongroom v1 slots", &parts))
+    }
+
+    pub(crate) fn manifest_key(&self, attempt: AttemptId) -> SealingKey {
+        SealingKey::new(&derive("strongroom v1 manifest", &[&*self.meta, attempt.as_bytes()]))
+    }
+}
+
+/// The 16 bytes of an id written as 32 hex digits.
+pub(crate) fn raw_id(text: &str) -> Result<[u8; 16]> {
+    let mut raw = [0; 16];
+    hex::decode_to_slice(text, &mut raw).map_err(Error::internal)?;
+    Ok(raw)
+}
+
+/// Opens the lineage's keys, making project and lineage key when they are absent.
+pub(crate) fn open_or_create(
+    store: &dyn Store,
+    recovery: &RecoveryKey,
+    random: &dyn Randomness,
+    project: &ProjectId,
+    lineage: &LineageId,
+) -> Result<LineageKeys> {
+    let project_key = layout::project_key(project, FIRST_KEY_EPOCH);
+    let wrapping = recovery.wrapping_key();
+    let pk = load_or_create(store, random, &project_key, &wrapping)?;
+    let lineage_key = layout::lineage_key(project, lineage, FIRST_KEY_EPOCH);
+    let wrapping = SealingKey::new(&derive("strongroom v1 wrap lineage key", &[&*pk]));
+    let lk = load_or_create(store, random, &lineage_key, &wrapping)?;
+    LineageKeys::new(project, lineage, &lk)
+}
+
+fn load_or_create(
+    store: &dyn Store,
+    random: &dyn Randomness,
+    key: &str,
+    wrapping: &SealingKey,
+) -> Result<Secret> {
+    if let Some(object) = store.get(key)? {
+        return unwrap_key(key, wrapping, &object);
+    }
+    let mut secret = Zeroizing::new([0; 32]);
+    random.fill(&mut *secret);
+    let mut nonce = [0; 12];
+    random.fill(&mut nonce);
+    let mut sealed = secret.to_vec();
+    wrapping.seal(nonce, key.as_bytes(), &mut sealed);
+    let payload = [&nonce[..], &sealed].concat();
+    // Create-if-absent, then read back: of two racing processes both end with the winner's key.
+    match store.put_new(key, &frame::wrap(Kind::WrappedKey, &payload))? {
+        Put::Created | Put::AlreadyThere => {
+            let object = store.get(key)?.ok_or_else(|| frame::missing(key))?;
+            unwrap_key(key, wrapping, &object)
+        }
+    }
+}
+
+fn unwrap_key(key: &str, wrapping: &SealingKey, object: &[u8]) -> Result<Secret> {
+    let payload = frame::unwrap(key, Kind::WrappedKey, object)?;
+    if payload.len() != 12 + 32 + TAG_BYTES {
+        return Err(frame::damage(key, "a wrapped key has another length"));
+    }
+    let mut nonce = [0; 12];
+    nonce.copy_from_slice(&payload[..12]);
+    let mut sealed = Zeroizing::new(payload[12..].to_vec());
+    let plain = wrapping.open(nonce, key.as_bytes(), &mut sealed).map_err(|_| {
+        Error::new(ErrorKind::WrongKey, format!("The key given does not open {key}. Nothing was touched."))
+            .with_hint("use the recovery key from this repository's recovery kit")
+    })?;
+    let mut secret = Zeroizing::new([0; 32]);
+    secret.copy_from_slice(plain);
+    Ok(secret)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Counting;
+
+    impl Randomness for Counting {
+        fn fill(&self, bytes: &mut [u8]) {
+            for (at, byte) in bytes.iter_mut().enumerate() {
+                *byte = at as u8;
+            }
+        }
+    }
+
+    #[test]
+    fn a_recovery_key_survives_paper() {
+        let key = RecoveryKey::generate(&Counting);
+        let text = key.to_text();
+        assert_eq!(RecoveryKey::parse(&text).unwrap().to_text(), text);
+        assert_eq!(RecoveryKey::parse(&format!("  {}\n", text.to_uppercase())).unwrap().to_text(), text);
+        let mistyped = text.replacen("0001", "0002", 1);
+        assert_eq!(RecoveryKey::parse(&mistyped).unwrap_err().kind(), ErrorKind::WrongKey);
+        assert_eq!(format!("{key:?}"), "RecoveryKey(redacted)");
+    }
+}

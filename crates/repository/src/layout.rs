@@ -1,0 +1,87 @@
+//! Where each object lies. The only place that builds object keys.
+
+use strongroom_core::id::{AttemptId, LineageId, ProjectId};
+
+use crate::pack::PackId;
+
+pub(crate) const FORMAT_KEY: &str = "format";
+pub(crate) const FORMAT_DOCUMENT_KEY: &str = "FORMAT.md";
+pub(crate) const FORMAT_DOCUMENT_DIGEST_KEY: &str = "FORMAT.md.b3";
+
+pub(crate) fn project_key(project: &ProjectId, key_epoch: u32) -> String {
+    format!("keys/{project}/{key_epoch}.1")
+}
+
+pub(crate) fn lineage_key(project: &ProjectId, lineage: &LineageId, key_epoch: u32) -> String {
+    format!("keys/{project}/l/{lineage}.{key_epoch}")
+}
+
+/// The project and lineage of a lineage key's object key.
+pub(crate) fn parse_lineage_key(key: &str) -> Option<(ProjectId, LineageId)> {
+    let (project, file) = key.strip_prefix("keys/")?.split_once("/l/")?;
+    let (lineage, _epoch) = file.rsplit_once('.')?;
+    Some((ProjectId::parse(project).ok()?, LineageId::parse(lineage).ok()?))
+}
+
+pub(crate) fn lineage_prefix(lineage: &LineageId) -> String {
+    format!("l/{lineage}/")
+}
+
+pub(crate) fn pack_prefix(lineage: &LineageId) -> String {
+    format!("l/{lineage}/pk/")
+}
+
+pub(crate) fn pack(lineage: &LineageId, pack: PackId, generation: u32) -> String {
+    format!("l/{lineage}/pk/{}/{}.{generation}", pack.attempt, pack.n)
+}
+
+/// The pack and generation of a pack's object key.
+pub(crate) fn parse_pack(lineage: &LineageId, key: &str) -> Option<(PackId, u32)> {
+    let (attempt, file) = key.strip_prefix(&pack_prefix(lineage))?.split_once('/')?;
+    let (n, generation) = file.split_once('.')?;
+    let pack = PackId { attempt: AttemptId::parse(attempt).ok()?, n: n.parse().ok()? };
+    Some((pack, generation.parse().ok()?))
+}
+
+pub(crate) fn verdict_prefix(lineage: &LineageId) -> String {
+    format!("l/{lineage}/at/")
+}
+
+pub(crate) fn verdict(lineage: &LineageId, attempt: AttemptId) -> String {
+    format!("l/{lineage}/at/{attempt}")
+}
+
+pub(crate) fn parse_verdict(lineage: &LineageId, key: &str) -> Option<AttemptId> {
+    AttemptId::parse(key.strip_prefix(&verdict_prefix(lineage))?).ok()
+}
+
+pub(crate) fn intent(lineage: &LineageId, attempt: AttemptId) -> String {
+    format!("l/{lineage}/in/{attempt}")
+}
+
+pub(crate) fn reader_intent(lineage: &LineageId, reader: &str, number: u32) -> String {
+    format!("l/{lineage}/in/r-{reader}.{number}")
+}
+
+pub(crate) fn tombstone_prefix(lineage: &LineageId) -> String {
+    format!("l/{lineage}/tb/")
+}
+
+pub(crate) fn tombstone(lineage: &LineageId, attempt: AttemptId, number: u32) -> String {
+    format!("l/{lineage}/tb/{attempt}.{number}")
+}
+
+/// Attempt, number, and whether it is the tombstone's end.
+pub(crate) fn parse_tombstone(lineage: &LineageId, key: &str) -> Option<(AttemptId, u32, bool)> {
+    let rest = key.strip_prefix(&tombstone_prefix(lineage))?;
+    let (rest, is_end) = match rest.strip_suffix(".end") {
+        Some(name) => (name, true),
+        None => (rest, false),
+    };
+    let (attempt, number) = rest.split_once('.')?;
+    Some((AttemptId::parse(attempt).ok()?, number.parse().ok()?, is_end))
+}
+
+pub(crate) fn hold_prefix(lineage: &LineageId, attempt: AttemptId) -> String {
+    format!("l/{lineage}/hold/{attempt}.")
+}

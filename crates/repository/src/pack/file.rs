@@ -1,0 +1,96 @@
+//! Reads packs: single records by their location, or a whole object for checking.
+
+use strongroom_core::Result;
+
+use super::slot_table::digest_128;
+use super::{PACK_HEADER_BYTES, PACK_TRAILER_BYTES, PackHeader, PackId, SlotTable, record_aad};
+use crate::aead::{ONLY_NONCE, SealingKey, slot_nonce};
+use crate::binary::Cursor;
+use crate::frame::{self, DIGEST_BYTES, HEADER_BYTES, Kind};
+use crate::keys::LineageKeys;
+use crate::record::{Encoding, INNER_HEADER_BYTES, InnerHeader};
+use crate::tree::Location;
+
+/// Opens one record in place: its encoding and payload. `None` when it is not authentic, not in
+/// its place, or of an unknown encoding.
+pub(crate) fn open_record<'a>(
+    keys: &LineageKeys,
+    key: &SealingKey,
+    at: &Location,
+    ciphertext: &'a mut [u8],
+) -> Option<(Encoding, &'a [u8])> {
+    let aad = record_aad(keys, at.pack, at.slot, at.encoding, at.plain_length);
+    let plain = key.open(slot_nonce(at.slot), &aad, ciphertext).ok()?;
+    let (header, payload) = plain.split_at_checked(INNER_HEADER_BYTES)?;
+    let header = InnerHeader::parse(&mut Cursor::new(header)).ok()?;
+    let encoding = Encoding::parse(header.encoding)?;
+    (header.encoding == at.encoding && header.plain_length == at.plain_length).then_some((encoding, payload))
+}
+
+/// A whole pack object in memory, its digest and header checked: nothing in here needs a key but
+/// the slot table, and that only the meta key.
+pub(crate) struct PackFile {
+    pub(crate) header: PackHeader,
+    object: Vec<u8>,
+    table_offset: usize,
+    table_length: usize,
+    slot_count: u32,
+}
+
+impl PackFile {
+    /// Checks the object's digest, and that it is the pack its name says.
+    pub(crate) fn parse(key: &str, id: PackId, generation: u32, object: Vec<u8>) -> Result<Self> {
+        frame::check_digest(key, &object)?;
+        frame::check_header(key, Kind::Pack, &object)?;
+        if object.len() < PACK_HEADER_BYTES + PACK_TRAILER_BYTES {
+            return Err(frame::damage(key, "it is too short for a pack"));
+        }
+        let header = PackHeader::parse(&mut Cursor::new(&object[HEADER_BYTES..PACK_HEADER_BYTES]))
+            .map_err(frame::malformed(key))?;
+        if header.id != id || header.generation != generation {
+            return Err(frame::damage(key, "it is another pack's content under this name"));
+        }
+        let mut trailer =
+            Cursor::new(&object[object.len() - PACK_TRAILER_BYTES..object.len() - DIGEST_BYTES]);
+        let (table_offset, table_length, slot_count) =
+            (|| Ok((trailer.u64()?, trailer.u32()?, trailer.u32()?)))().map_err(frame::malformed(key))?;
+        let end = table_offset.checked_add(u64::from(table_length));
+        if end != Some((object.len() - PACK_TRAILER_BYTES) as u64) || table_offset < PACK_HEADER_BYTES as u64
+        {
+            return Err(frame::damage(key, "its trailer does not fit its length"));
+        }
+        Ok(Self {
+            header,
+            object,
+            table_offset: table_offset as usize,
+            table_length: table_length as usize,
+            slot_count,
+        })
+    }
+
+    /// Opens the slot table and checks the digest of every slot's ciphertext.
+    pub(crate) fn check_slots(&self, key: &str, keys: &LineageKeys) -> Result<SlotTable> {
+        let table_key = keys.slot_table_key(self.header.id, self.header.generation, &self.header.table_salt);
+        let mut sealed = self.object[self.table_offset..self.table_offset + self.table_length].to_vec();
+        let plain = table_key
+            .open(ONLY_NONCE, &[], &mut sealed)
+            .map_err(|_| frame::damage(key, "its slot table is not authentic"))?;
+        let table = SlotTable::parse(plain).map_err(frame::malformed(key))?;
+        if table.slots.len() as u64 != u64::from(self.slot_count) {
+            return Err(frame::damage(key, "its slot table has another length than its trailer says"));
+        }
+        for (slot, entry) in table.slots.iter().enumerate().filter(|(_, entry)| entry.offset != 0) {
+            let start = entry.offset as usize;
+            let ciphertext = start
+                .checked_add(entry.stored_length as usize)
+                .and_then(|end| self.object[..self.table_offset].get(start..end));
+            if ciphertext.map(digest_128) != Some(entry.digest) {
+                return Err(frame::damage(
+                    key,
+                    &format!("the record in slot {slot} does not match its digest"),
+                ));
+            }
+        }
+        Ok(table)
+    }
+}

@@ -1,0 +1,135 @@
+//! Decodes chunks from their chain of records. Every chunk's id is checked on every read.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use strongroom_core::Result;
+
+use crate::aead::SealingKey;
+use crate::frame;
+use crate::keys::LineageKeys;
+use crate::layout;
+use crate::pack::{PackId, PackKind, open_record};
+use crate::record::{Codec, FULL_LEVEL};
+use crate::store::Store;
+use crate::tree::{Leaf, LeafBody, Location, NodeRef};
+
+/// Pack keys kept by one reader.
+const PACK_KEYS_MAX: usize = 256;
+
+/// One thread's reader of records.
+pub(crate) struct ChunkReader {
+    store: Arc<dyn Store>,
+    keys: Arc<LineageKeys>,
+    codec: Codec,
+    pack_keys: HashMap<(PackId, bool), SealingKey>,
+}
+
+/// Bytes of records that were read ahead, by location.
+pub(crate) type ReadAhead = HashMap<(PackId, u16), Vec<u8>>;
+
+impl ChunkReader {
+    pub(crate) fn new(store: Arc<dyn Store>, keys: Arc<LineageKeys>) -> Self {
+        Self { store, keys, codec: Codec::new(FULL_LEVEL), pack_keys: HashMap::new() }
+    }
+
+    /// The plaintext of a chunk. Damage names the pack and slot.
+    pub(crate) fn chunk(&mut self, leaf: &Leaf, ahead: &mut ReadAhead) -> Result<Vec<u8>> {
+        let (id, chain) = match &leaf.body {
+            LeafBody::Fill(byte) => return Ok(vec![*byte; leaf.plain_length as usize]),
+            LeafBody::Stored { id, chain } => (id, chain),
+        };
+        let mut plain: Option<Vec<u8>> = None;
+        for at in chain {
+            let ciphertext = match ahead.remove(&(at.pack, at.slot)) {
+                Some(bytes) => bytes,
+                None => self.read(at)?,
+            };
+            plain = Some(self.open(PackKind::Data, at, ciphertext, plain.as_deref())?);
+        }
+        let plain = plain.unwrap_or_default();
+        if self.keys.chunk_id(&plain) != *id {
+            return Err(self.damaged(chain.last(), "a chunk decodes to other content than was written"));
+        }
+        Ok(plain)
+    }
+
+    /// The plaintext of the full record at the root of a chain. Its own id is not known here; the
+    /// record is authentic, and what is stored on top of it is checked by its own id.
+    pub(crate) fn root_of(&mut self, chain: &[Location]) -> Result<Vec<u8>> {
+        let Some(root) = chain.first() else { return Ok(Vec::new()) };
+        let ciphertext = self.read(root)?;
+        self.open(PackKind::Data, root, ciphertext, None)
+    }
+
+    /// The plaintext of a segment, directory page or roster part.
+    pub(crate) fn node(&mut self, node: &NodeRef) -> Result<Vec<u8>> {
+        let ciphertext = self.read(&node.at)?;
+        let plain = self.open(PackKind::Meta, &node.at, ciphertext, None)?;
+        if self.keys.chunk_id(&plain) != node.id {
+            return Err(self.damaged(Some(&node.at), "a part of the manifest is not what was written"));
+        }
+        Ok(plain)
+    }
+
+    /// The ciphertext of one record.
+    pub(crate) fn read(&self, at: &Location) -> Result<Vec<u8>> {
+        let key = layout::pack(&self.keys.lineage, at.pack, at.generation);
+        let bytes = self
+            .store
+            .get_range(&key, u64::from(at.offset), at.length as usize)?
+            .ok_or_else(|| frame::missing(&key))?;
+        if bytes.len() != at.length as usize {
+            return Err(frame::damage(&key, "it is shorter than what was written"));
+        }
+        Ok(bytes)
+    }
+
+    /// Several neighbouring records with one read.
+    pub(crate) fn read_run(&self, run: &[Location], ahead: &mut ReadAhead) -> Result<()> {
+        let (Some(first), Some(last)) = (run.first(), run.last()) else { return Ok(()) };
+        let key = layout::pack(&self.keys.lineage, first.pack, first.generation);
+        let end = u64::from(last.offset) + u64::from(last.length);
+        let length = (end - u64::from(first.offset)) as usize;
+        let bytes = self
+            .store
+            .get_range(&key, u64::from(first.offset), length)?
+            .ok_or_else(|| frame::missing(&key))?;
+        for at in run {
+            let start = (at.offset - first.offset) as usize;
+            let record = bytes
+                .get(start..start + at.length as usize)
+                .ok_or_else(|| frame::damage(&key, "it is shorter than what was written"))?;
+            ahead.insert((at.pack, at.slot), record.to_vec());
+        }
+        Ok(())
+    }
+
+    fn open(
+        &mut self,
+        kind: PackKind,
+        at: &Location,
+        mut ciphertext: Vec<u8>,
+        base: Option<&[u8]>,
+    ) -> Result<Vec<u8>> {
+        if self.pack_keys.len() >= PACK_KEYS_MAX {
+            self.pack_keys.clear();
+        }
+        let keys = &self.keys;
+        let key = self
+            .pack_keys
+            .entry((at.pack, kind == PackKind::Meta))
+            .or_insert_with(|| keys.pack_key(kind, at.pack, &at.salt));
+        let opened = open_record(keys, key, at, &mut ciphertext);
+        let plain = opened.and_then(|(encoding, payload)| {
+            self.codec.decode(encoding, payload, base, at.plain_length as usize)
+        });
+        plain.ok_or_else(|| self.damaged(Some(at), "a record is not authentic or does not decode"))
+    }
+
+    fn damaged(&self, at: Option<&Location>, what: &str) -> strongroom_core::Error {
+        let Some(at) = at else { return frame::damage("(no object)", what) };
+        let key = layout::pack(&self.keys.lineage, at.pack, at.generation);
+        frame::damage(&key, &format!("{what} (slot {})", at.slot))
+    }
+}

@@ -1,0 +1,10 @@
+//! Reads backups: the tree, single chunks, and whole segments in file order.
+
+mod backup;
+mod chunks;
+mod tree;
+
+pub(crate) use backup::read_leaves;
+pub use backup::{BackupReader, Frame, FrameBody, MemberEntry};
+pub(crate) use chunks::{ChunkReader, ReadAhead};
+pub(crate) use tree::Tree;

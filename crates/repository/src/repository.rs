@@ -1,0 +1,186 @@
+//! Opening and creating a repository.
+
+use std::sync::Arc;
+
+use strongroom_core::id::{LineageId, ProjectId};
+use strongroom_core::time::{Clock, Randomness};
+use strongroom_core::{Error, ErrorKind, Result, Retry};
+
+use crate::keys::{self, RecoveryKey};
+use crate::layout::{self, FORMAT_DOCUMENT_DIGEST_KEY, FORMAT_DOCUMENT_KEY, FORMAT_KEY};
+use crate::lineage::Lineage;
+use crate::store::{Put, Store};
+use crate::{CHUNK_LOG2, FORMAT};
+
+/// The format document travels in every repository, so that it can be read without us.
+const FORMAT_DOCUMENT: &str = include_str!("../../../docs/formats/repository.md");
+
+/// One prefix of one store, opened with its recovery key.
+#[derive(Clone)]
+pub struct Repository {
+    pub(crate) shared: Arc<Shared>,
+}
+
+pub(crate) struct Shared {
+    pub(crate) id: String,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) recovery: RecoveryKey,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) random: Arc<dyn Randomness>,
+    /// The `format` object as it was when opened: another one at the same place is another
+    /// repository, or an empty mount point (faults.md D06, D07).
+    format_object: Vec<u8>,
+}
+
+impl Shared {
+    /// Refuses to go on when the path no longer holds the repository that was opened.
+    pub(crate) fn check_identity(&self) -> Result<()> {
+        if self.store.get(FORMAT_KEY)?.as_deref() == Some(&self.format_object) {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Unavailable,
+            "The repository is not where it was: its identity is missing or another's. Nothing was written.",
+        )
+        .with_hint("mount the repository's disk again, then try once more"))
+    }
+}
+
+/// What the `format` object says.
+struct FormatFile {
+    format: u16,
+    id: String,
+    key_check: String,
+}
+
+impl FormatFile {
+    fn write(&self, created: jiff::Timestamp) -> String {
+        format!(
+            "strongroom repository\nformat: {}\nid: {}\nchunk_log2: {CHUNK_LOG2}\nsuite: aes-256-gcm blake3\n\
+             created: {created}\nkey_check: {}\n\n\
+             {FORMAT_DOCUMENT_KEY} beside this file describes every byte.\n",
+            self.format, self.id, self.key_check
+        )
+    }
+
+    fn parse(bytes: &[u8]) -> Result<Self> {
+        let text = std::str::from_utf8(bytes).map_err(|_| not_a_repository())?;
+        if !text.starts_with("strongroom repository\n") {
+            return Err(not_a_repository());
+        }
+        let value = |name: &str| {
+            text.lines()
+                .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+                .ok_or_else(not_a_repository)
+        };
+        Ok(Self {
+            format: value("format")?.parse().map_err(|_| not_a_repository())?,
+            id: value("id")?.to_owned(),
+            key_check: value("key_check")?.to_owned(),
+        })
+    }
+}
+
+fn not_a_repository() -> Error {
+    Error::new(ErrorKind::Damage, "The object `format` of the repository is damaged. Nothing was touched.")
+        .with_hint("restore the file `format` from a copy of the repository")
+}
+
+impl Repository {
+    /// Whether a repository is there.
+    pub fn exists(store: &dyn Store) -> Result<bool> {
+        Ok(store.head(FORMAT_KEY)?.is_some())
+    }
+
+    /// Makes a repository; refuses where one is, or where other things lie.
+    pub fn create(
+        store: Arc<dyn Store>,
+        recovery: &RecoveryKey,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Randomness>,
+    ) -> Result<Self> {
+        let now = clock.now();
+        store.put_new(FORMAT_DOCUMENT_KEY, FORMAT_DOCUMENT.as_bytes())?;
+        let digest = blake3::hash(FORMAT_DOCUMENT.as_bytes()).to_hex();
+        store.put_new(FORMAT_DOCUMENT_DIGEST_KEY, format!("{digest}\n").as_bytes())?;
+        let format = FormatFile {
+            format: FORMAT,
+            id: random.uuid(now).simple().to_string(),
+            key_check: recovery.check_value(),
+        };
+        // The identity comes last: a repository exists once this object does.
+        match store.put_new(FORMAT_KEY, format.write(now).as_bytes())? {
+            Put::Created => Self::open(store, recovery, clock, random),
+            Put::AlreadyThere => Err(Error::new(
+                ErrorKind::TargetNotEmpty,
+                "There is a repository already; nothing was changed.",
+            )),
+        }
+    }
+
+    /// Opens a repository. A wrong key is told from damage at once.
+    pub fn open(
+        store: Arc<dyn Store>,
+        recovery: &RecoveryKey,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Randomness>,
+    ) -> Result<Self> {
+        let format_object = store.get(FORMAT_KEY)?.ok_or_else(|| {
+            Error::new(ErrorKind::Unavailable, "There is no repository at this place. Nothing was written.")
+                .with_hint("mount the repository's disk, or give its right place with --repository")
+        })?;
+        let format = FormatFile::parse(&format_object)?;
+        if format.format != FORMAT {
+            return Err(Error::new(
+                ErrorKind::Unavailable,
+                format!("The repository has format {}; this program reads format {FORMAT}.", format.format),
+            )
+            .with_hint("use the strongroom release that wrote it, or a newer one; nothing was touched")
+            .with_retry(Retry::Never));
+        }
+        if format.key_check != recovery.check_value() {
+            return Err(Error::new(
+                ErrorKind::WrongKey,
+                "The recovery key does not belong to this repository. The data is untouched.",
+            )
+            .with_hint("use the recovery key from this repository's recovery kit"));
+        }
+        let shared =
+            Shared { id: format.id, store, recovery: recovery.clone(), clock, random, format_object };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// The repository's own id, 32 hex digits.
+    pub fn id(&self) -> &str {
+        &self.shared.id
+    }
+
+    /// Reads the identity again; fails when the path no longer holds this repository.
+    pub fn check_identity(&self) -> Result<()> {
+        self.shared.check_identity()
+    }
+
+    /// Room left at the store, where that can be known.
+    pub fn free_bytes(&self) -> Result<Option<u64>> {
+        self.shared.store.free_bytes()
+    }
+
+    /// Opens a lineage, making its keys when it is new.
+    pub fn lineage(&self, project: &ProjectId, lineage: &LineageId) -> Result<Lineage> {
+        self.shared.check_identity()?;
+        let keys = keys::open_or_create(
+            &*self.shared.store,
+            &self.shared.recovery,
+            &*self.shared.random,
+            project,
+            lineage,
+        )?;
+        Ok(Lineage { shared: self.shared.clone(), keys: Arc::new(keys) })
+    }
+
+    /// All lineages that have keys here.
+    pub fn lineages(&self) -> Result<Vec<(ProjectId, LineageId)>> {
+        let listed = self.shared.store.list("keys/")?;
+        Ok(listed.iter().filter_map(|object| layout::parse_lineage_key(&object.key)).collect())
+    }
+}

@@ -1,0 +1,174 @@
+//! Decides how one chunk is stored (repository.md section 4.2).
+
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, Sender};
+use strongroom_core::{Error, ErrorKind, Result};
+
+use super::WriterOptions;
+use super::member::note_damage;
+use super::pipeline::{Chunk, Event, Shared};
+use crate::keys::LineageKeys;
+use crate::reader::ChunkReader;
+use crate::record::{Codec, Encoding, fill_byte};
+use crate::store::Store;
+use crate::tree::{CHAIN_MAX, Leaf, LeafBody, Location};
+
+/// A delta must be at most this part of what a full record would take.
+const DELTA_DIVISOR: u64 = 3;
+
+/// How a chunk is stored.
+pub(crate) enum Decided {
+    Fill(u8),
+    /// Equal to the parent's: the parent's leaf is taken over.
+    Equal(Leaf),
+    /// A new record on top of `below` (empty: a full one).
+    New {
+        id: [u8; 32],
+        encoding: Encoding,
+        payload: Vec<u8>,
+        below: Vec<Location>,
+    },
+}
+
+/// One compressing thread.
+pub(crate) struct Worker {
+    shared: Arc<Shared>,
+    keys: Arc<LineageKeys>,
+    reader: ChunkReader,
+    codec: Codec,
+    verify_every: u64,
+    new_records: u64,
+}
+
+impl Worker {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        store: Arc<dyn Store>,
+        keys: Arc<LineageKeys>,
+        options: &WriterOptions,
+    ) -> Self {
+        Self {
+            shared,
+            reader: ChunkReader::new(store, keys.clone()),
+            keys,
+            codec: Codec::new(options.full_level),
+            verify_every: options.verify_every.max(1),
+            new_records: 0,
+        }
+    }
+
+    /// Works until the queue ends. A failure is told once; the queue is emptied all the same, so
+    /// that nobody waits for a buffer for ever.
+    pub(crate) fn run(mut self, chunks: &Receiver<Chunk>, events: &Sender<(u64, Event)>) {
+        for Chunk { ticket, member, bytes, parent } in chunks {
+            if self.shared.check().is_err() {
+                self.shared.give_back(bytes);
+                continue;
+            }
+            match self.decide(&bytes, parent.leaf.as_ref()) {
+                Ok(decided) => {
+                    let parent_segment = parent.segment;
+                    let _ = events.send((ticket, Event::Chunk { member, bytes, decided, parent_segment }));
+                }
+                Err(error) => self.shared.fail(error),
+            }
+        }
+    }
+
+    fn decide(&mut self, chunk: &[u8], parent: Option<&Leaf>) -> Result<Decided> {
+        if let Some(byte) = fill_byte(chunk) {
+            return Ok(Decided::Fill(byte));
+        }
+        let id = self.keys.chunk_id(chunk);
+        let parent = parent.and_then(|leaf| match &leaf.body {
+            LeafBody::Stored { id, chain } => Some((leaf, id, chain)),
+            LeafBody::Fill(_) => None,
+        });
+        if let Some((leaf, parent_id, _)) = parent
+            && *parent_id == id
+        {
+            return Ok(Decided::Equal(leaf.clone()));
+        }
+        let mut payload = Vec::new();
+        if let Some((leaf, _, chain)) = parent
+            && let Some((below, base)) = self.try_delta(chunk, leaf, chain, &mut payload)
+        {
+            self.verify(chunk, Encoding::Delta, &payload, Some(&base))?;
+            return Ok(Decided::New { id, encoding: Encoding::Delta, payload, below });
+        }
+        let encoding = self.codec.encode_full(chunk, &mut payload);
+        self.verify(chunk, encoding, &payload, None)?;
+        Ok(Decided::New { id, encoding, payload, below: Vec::new() })
+    }
+
+    /// The parent's chunk as base while its chain is short enough, else the full record at its
+    /// root. Answers the chain to stand on and the base's plaintext.
+    fn try_delta(
+        &mut self,
+        chunk: &[u8],
+        leaf: &Leaf,
+        chain: &[Location],
+        payload: &mut Vec<u8>,
+    ) -> Option<(Vec<Location>, Vec<u8>)> {
+        let root = chain.first()?;
+        let full_estimate = u64::from(root.length) * chunk.len() as u64 / u64::from(root.plain_length.max(1));
+        let candidates = if chain.len() < CHAIN_MAX {
+            [Some(chain), Some(&chain[..1])]
+        } else {
+            [None, Some(&chain[..1])]
+        };
+        let mut tried = 0;
+        for below in candidates.into_iter().flatten() {
+            if below.len() == tried {
+                continue;
+            }
+            tried = below.len();
+            let base = self.plaintext(leaf, below)?;
+            if self.codec.encode_delta(chunk, &base, payload)
+                && payload.len() as u64 <= full_estimate / DELTA_DIVISOR
+            {
+                return Some((below.to_vec(), base));
+            }
+        }
+        None
+    }
+
+    /// The plaintext of a chain, or of its root alone. Damage costs a full record, not the backup.
+    fn plaintext(&mut self, leaf: &Leaf, chain: &[Location]) -> Option<Vec<u8>> {
+        let plain = if chain.len() == leaf.chain().len() {
+            self.reader.chunk(leaf, &mut crate::reader::ReadAhead::new())
+        } else {
+            self.reader.root_of(chain)
+        };
+        match plain {
+            Ok(plain) => Some(plain),
+            Err(error) => {
+                note_damage(&self.shared, &error);
+                None
+            }
+        }
+    }
+
+    /// Decodes what was made of one chunk in `verify_every`: memory and processors err too.
+    fn verify(
+        &mut self,
+        chunk: &[u8],
+        encoding: Encoding,
+        payload: &[u8],
+        base: Option<&[u8]>,
+    ) -> Result<()> {
+        self.new_records += 1;
+        if !self.new_records.is_multiple_of(self.verify_every) {
+            return Ok(());
+        }
+        match self.codec.decode(encoding, payload, base, chunk.len()) {
+            Some(plain) if plain == chunk => Ok(()),
+            _ => Err(Error::new(
+                ErrorKind::Internal,
+                "A chunk did not decode to what was read; nothing of this attempt is used.",
+            )
+            .with_hint("look for memory faults on this machine (for example with memtest)")),
+        }
+    }
+}

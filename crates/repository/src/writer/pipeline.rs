@@ -1,0 +1,157 @@
+//! What the threads of an attempt share: the queue, the buffers, the first failure.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+
+use crossbeam_channel::{Receiver, Sender};
+use strongroom_core::engine::CancelToken;
+use strongroom_core::member::MemberPath;
+use strongroom_core::progress::Progress;
+use strongroom_core::{Error, ErrorKind, Result, Retry};
+
+use super::decide::Decided;
+use crate::CHUNK_SIZE_BYTES;
+use crate::reader::Tree;
+use crate::tree::{Leaf, NodeRef};
+
+/// A chunk on its way to a worker.
+pub(crate) struct Chunk {
+    pub(crate) ticket: u64,
+    pub(crate) member: u32,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) parent: Parent,
+}
+
+/// What the parent backup has at the same place.
+#[derive(Default)]
+pub(crate) struct Parent {
+    pub(crate) leaf: Option<Leaf>,
+    /// The segment that holds the leaf, to be shared when nothing in it changed.
+    pub(crate) segment: Option<NodeRef>,
+}
+
+/// A member as its writer saw it.
+pub(crate) struct MemberEnd {
+    pub(crate) path: MemberPath,
+    pub(crate) directory: bool,
+    pub(crate) mode: u32,
+    pub(crate) mtime_s: i64,
+    pub(crate) size: u64,
+    pub(crate) page_size: u32,
+}
+
+/// What reaches the packer; processed in the order of tickets.
+pub(crate) enum Event {
+    Chunk { member: u32, bytes: Vec<u8>, decided: Decided, parent_segment: Option<NodeRef> },
+    End { member: u32, end: Box<MemberEnd> },
+}
+
+/// The queue's entrance: a ticket and its place are taken together.
+pub(crate) struct Entrance {
+    pub(crate) next_ticket: u64,
+    pub(crate) chunks: Sender<Chunk>,
+    pub(crate) events: Sender<(u64, Event)>,
+}
+
+pub(crate) struct Shared {
+    pub(crate) parent: Option<Arc<Tree>>,
+    pub(crate) cancel: CancelToken,
+    pub(crate) progress: Arc<Progress>,
+    pub(crate) entrance: Mutex<Option<Entrance>>,
+    pub(crate) buffers: (Sender<Vec<u8>>, Receiver<Vec<u8>>),
+    next_member: AtomicU32,
+    failed: AtomicBool,
+    failure: Mutex<Option<Error>>,
+    /// Sentences about the parent's damage, found on the way.
+    pub(crate) notes: Mutex<Vec<String>>,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        parent: Option<Arc<Tree>>,
+        cancel: CancelToken,
+        progress: Arc<Progress>,
+        entrance: Entrance,
+        chunks_in_flight: usize,
+    ) -> Self {
+        let buffers = crossbeam_channel::bounded(chunks_in_flight);
+        for _ in 0..chunks_in_flight {
+            // Empty: a buffer takes its memory when it is used for the first time.
+            buffers.0.send(Vec::new()).expect("the channel holds them all");
+        }
+        Self {
+            parent,
+            cancel,
+            progress,
+            entrance: Mutex::new(Some(entrance)),
+            buffers,
+            next_member: AtomicU32::new(0),
+            failed: AtomicBool::new(false),
+            failure: Mutex::new(None),
+            notes: Mutex::new(Vec::new()),
+        }
+    }
+
+    pub(crate) fn number_member(&self) -> u32 {
+        self.next_member.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The first failure stands; everybody else stops at the next look.
+    pub(crate) fn fail(&self, error: Error) {
+        let mut failure = self.failure.lock().expect("no thread panics while it fails");
+        if failure.is_none() {
+            *failure = Some(error);
+        }
+        self.failed.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.failed.load(Ordering::Acquire) {
+            return Err(self.failure());
+        }
+        self.cancel.check()
+    }
+
+    /// The failure that ended the attempt, in public words.
+    pub(crate) fn failure(&self) -> Error {
+        let failure = self.failure.lock().expect("no thread panics while it fails");
+        match &*failure {
+            Some(error) => error.again(),
+            None => Error::new(ErrorKind::Internal, "The attempt ended early.").with_retry(Retry::Later),
+        }
+    }
+
+    /// An empty buffer of one chunk. Waits while all are on their way.
+    pub(crate) fn buffer(&self) -> Result<Vec<u8>> {
+        loop {
+            self.check()?;
+            if let Ok(mut buffer) = self.buffers.1.recv_timeout(std::time::Duration::from_millis(200)) {
+                buffer.clear();
+                buffer.reserve_exact(CHUNK_SIZE_BYTES);
+                return Ok(buffer);
+            }
+        }
+    }
+
+    pub(crate) fn give_back(&self, buffer: Vec<u8>) {
+        // Never full: no more buffers exist than the channel holds.
+        let _ = self.buffers.0.try_send(buffer);
+    }
+
+    pub(crate) fn submit_chunk(&self, member: u32, bytes: Vec<u8>, parent: Parent) -> Result<()> {
+        let mut entrance = self.entrance.lock().expect("no thread panics at the entrance");
+        let Some(entrance) = entrance.as_mut() else { return Err(self.failure()) };
+        let ticket = entrance.next_ticket;
+        entrance.next_ticket += 1;
+        entrance.chunks.send(Chunk { ticket, member, bytes, parent }).map_err(|_| self.failure())
+    }
+
+    pub(crate) fn submit_end(&self, member: u32, end: MemberEnd) -> Result<()> {
+        let mut entrance = self.entrance.lock().expect("no thread panics at the entrance");
+        let Some(entrance) = entrance.as_mut() else { return Err(self.failure()) };
+        let ticket = entrance.next_ticket;
+        entrance.next_ticket += 1;
+        let event = Event::End { member, end: Box::new(end) };
+        entrance.events.send((ticket, event)).map_err(|_| self.failure())
+    }
+}

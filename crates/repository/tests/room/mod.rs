@@ -1,0 +1,222 @@
+//! A small repository for tests: a clock that stands, counted randomness, a few members.
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its own part of the room")]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use strongroom_core::Result;
+use strongroom_core::backup::BackupType;
+use strongroom_core::engine::{BackupFacts, BackupSink, CancelToken, EngineKind, SourceIdentity};
+use strongroom_core::id::{AttemptId, BackupId, InstanceId, LineageId, NodeId, ProjectId};
+use strongroom_core::member::{Dedupe, Member, MemberKind, MemberPath};
+use strongroom_core::progress::Progress;
+use strongroom_core::time::{Clock, Randomness};
+use strongroom_repository::{
+    Attempt, AttemptStart, Begun, CatalogRecord, FrameBody, Lineage, RecoveryKey, Repository, SealOutcome,
+    SealedSummary, Store, WriterOptions,
+};
+use uuid::Uuid;
+
+pub struct StandingClock;
+
+impl Clock for StandingClock {
+    fn now(&self) -> jiff::Timestamp {
+        jiff::Timestamp::from_second(1_790_000_000).expect("a fixed moment")
+    }
+}
+
+/// Deterministic, never repeating bytes.
+#[derive(Default)]
+pub struct CountedRandomness(AtomicU64);
+
+impl Randomness for CountedRandomness {
+    fn fill(&self, bytes: &mut [u8]) {
+        for chunk in bytes.chunks_mut(32) {
+            let number = self.0.fetch_add(1, Ordering::Relaxed);
+            let digest = blake3::hash(&number.to_le_bytes());
+            chunk.copy_from_slice(&digest.as_bytes()[..chunk.len()]);
+        }
+    }
+}
+
+pub type Members = BTreeMap<Vec<u8>, Vec<u8>>;
+
+pub struct Room {
+    pub store: Arc<dyn Store>,
+    pub repository: Repository,
+    pub lineage: Lineage,
+    pub key: RecoveryKey,
+    next_attempt: AtomicU64,
+}
+
+impl Room {
+    pub fn new(store: Arc<dyn Store>) -> Self {
+        let random: Arc<dyn Randomness> = Arc::new(CountedRandomness::default());
+        let key = RecoveryKey::generate(&*random);
+        let repository = Repository::create(store.clone(), &key, Arc::new(StandingClock), random).unwrap();
+        let lineage = repository.lineage(&project(), &lineage_id()).unwrap();
+        Self { store, repository, lineage, key, next_attempt: AtomicU64::new(1) }
+    }
+
+    pub fn next_attempt(&self) -> AttemptId {
+        AttemptId::new(Uuid::from_u128(u128::from(self.next_attempt.fetch_add(1, Ordering::Relaxed))))
+    }
+
+    pub fn begin(&self, attempt: AttemptId, parent: Option<AttemptId>) -> Result<Begun> {
+        self.lineage.begin(AttemptStart {
+            attempt,
+            parent,
+            lease_epoch: 1,
+            worker: "test".to_owned(),
+            scratch_dir: std::env::temp_dir(),
+            options: WriterOptions { verify_every: 1, threads: 2, ..WriterOptions::default() },
+            cancel: CancelToken::new(),
+            progress: Arc::new(Progress::new()),
+        })
+    }
+
+    pub fn started(&self, attempt: AttemptId, parent: Option<AttemptId>) -> Result<Attempt> {
+        match self.begin(attempt, parent)? {
+            Begun::Started(attempt) => Ok(attempt),
+            Begun::ParentGone => panic!("the parent is gone"),
+        }
+    }
+
+    /// One whole backup.
+    pub fn back_up(&self, members: &Members, parent: Option<AttemptId>) -> Result<SealedSummary> {
+        let id = self.next_attempt();
+        let attempt = self.started(id, parent)?;
+        write(&attempt, members)?;
+        match attempt.prove()?.seal(&facts(), &record(id))? {
+            SealOutcome::Sealed(summary) => {
+                self.lineage.clear_intent(id)?;
+                Ok(*summary)
+            }
+            SealOutcome::Abandoned => panic!("nobody abandoned it"),
+        }
+    }
+
+    /// Everything a backup holds.
+    pub fn read(&self, attempt: AttemptId) -> Result<Members> {
+        let reader = self.lineage.open_backup(attempt)?;
+        let (mut paths, mut wanted) = (Vec::new(), Vec::new());
+        let mut out = Members::new();
+        reader.members(&mut |entry| {
+            assert_eq!(entry.index, paths.len() as u64);
+            wanted.extend((0..entry.segments).map(|segment| (entry.index, segment)));
+            out.insert(entry.path.as_bytes().to_vec(), vec![0; entry.size as usize]);
+            paths.push(entry.path.as_bytes().to_vec());
+            Ok(())
+        })?;
+        reader.read_segments(&wanted, &mut |frame| {
+            let content = out.get_mut(&paths[frame.member as usize]).expect("it was listed");
+            let start = frame.offset as usize;
+            match frame.body {
+                FrameBody::Data(data) => content[start..start + data.len()].copy_from_slice(&data),
+                FrameBody::Fill { byte, length } => content[start..start + length as usize].fill(byte),
+            }
+            Ok(())
+        })?;
+        Ok(out)
+    }
+}
+
+pub fn write(sink: &dyn BackupSink, members: &Members) -> Result<()> {
+    for (path, content) in members {
+        let mut writer = sink.open(member(path, content.len() as u64))?;
+        for piece in content.chunks(30_000) {
+            writer.write(piece)?;
+        }
+        writer.finish()?;
+    }
+    Ok(())
+}
+
+pub fn member(path: &[u8], size: u64) -> Member {
+    Member {
+        path: MemberPath::parse(path).unwrap(),
+        kind: MemberKind::File,
+        size: Some(size),
+        mode: 0o600,
+        mtime_s: 1_700_000_000,
+        page_size: 0,
+        dedupe: Dedupe::Parent,
+    }
+}
+
+pub fn project() -> ProjectId {
+    ProjectId::issue(Uuid::from_u128(11))
+}
+
+pub fn lineage_id() -> LineageId {
+    LineageId::issue(Uuid::from_u128(22))
+}
+
+pub fn facts() -> BackupFacts {
+    BackupFacts {
+        identity: SourceIdentity {
+            engine: EngineKind::PostgreSql,
+            version: "15.18".to_owned(),
+            system_identifier: "7".to_owned(),
+        },
+        engine: serde_json::json!({ "start_lsn": "0/1" }),
+        warnings: Vec::new(),
+        damage: Vec::new(),
+    }
+}
+
+pub fn record(attempt: AttemptId) -> CatalogRecord {
+    CatalogRecord {
+        backup_id: BackupId::from_stored(format!("backup-{attempt}")),
+        backup_name: format!("name-{attempt}"),
+        description: None,
+        backup_type: BackupType::Manual,
+        created_us: 0,
+        project_id: project(),
+        project_name: "demo".to_owned(),
+        instance_id: InstanceId::from_stored("i"),
+        node_id: NodeId::from_stored("n"),
+        instance_name: "shop".to_owned(),
+        engine: EngineKind::PostgreSql,
+        host: "127.0.0.1".to_owned(),
+        port: 5432,
+        user: "backup".to_owned(),
+    }
+}
+
+/// Bytes that look like a table: compressible, and different for each seed.
+pub fn pages(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    (0..length)
+        .map(|at| {
+            if at % 4 == 0 {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                (state >> 40) as u8
+            } else {
+                (at / 512) as u8
+            }
+        })
+        .collect()
+}
+
+/// A database in small: a table of several chunks, small files, an empty file, zeroes.
+pub fn database() -> Members {
+    Members::from([
+        (b"data/PG_VERSION".to_vec(), b"15\n".to_vec()),
+        (b"data/base/1/16384".to_vec(), pages(1, 700_000)),
+        (b"data/base/1/16385".to_vec(), vec![0; 400_000]),
+        (b"data/base/1/16386".to_vec(), [vec![0; 262_144], pages(2, 131_072), vec![7; 300_000]].concat()),
+        (b"data/base/1/empty".to_vec(), Vec::new()),
+        (b"data/base/\xff\xfe".to_vec(), pages(3, 1000)),
+        (b"wal/000000010000000000000001".to_vec(), pages(4, 200_000)),
+    ])
+}
+
+/// Changes a few bytes in each chunk of the largest table.
+pub fn touch(members: &mut Members, seed: u8) {
+    let table = members.get_mut(&b"data/base/1/16384"[..]).expect("the table is there");
+    for at in (500..table.len()).step_by(65_536) {
+        table[at..at + 20].fill(seed);
+    }
+}
