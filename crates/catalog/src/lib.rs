@@ -1,1 +1,143 @@
-//! placeholder
+//! The metadata database; the only crate that knows SQL.
+//!
+//! # What is stored, and why
+//!
+//! | Stored | Why | Can be rebuilt from the repository |
+//! |---|---|---|
+//! | projects, users, tokens (digests), access keys (sealed) | who may do what | no: they are issued anew |
+//! | instances, their passwords sealed | where the sources are | partly: manifests name them, passwords are typed again |
+//! | backups that are COMPLETED | what callers see and ask for | yes, all of them |
+//! | backups BUILDING, FAILED or DELETING, and jobs | durable wishes and work in progress | no: work in progress ends with the catalog |
+//! | verifications | when a backup was last proved good | no: a backup is verified again |
+//! | quotas | how many manual backups a project may have | the count yes, the limit is configuration |
+//! | audit events, each with the digest of the one before | who did what | no |
+//! | outbox | notifications not yet sent | no |
+//!
+//! Losing the catalog is an inconvenience, losing the repository is the disaster. A copy of the
+//! catalog alone opens no database: every secret in it is sealed with a key that is not in it.
+//!
+//! # Rules
+//!
+//! * One public function is one transaction; what it answers is on the disk. No transaction type
+//!   leaves this crate, so no row stays locked while bytes of a backup move.
+//! * Whatever a worker changes about a job carries the job's [`Fence`](strongroom_core::job::Fence)
+//!   and changes exactly one row, or the answer is `Fenced` and nothing was changed.
+//! * States move by compare-and-set; partial unique indexes and checks hold the same rules again.
+//! * Times are bound from the caller's clock; there is no SQL function of time in here.
+//! * Transactions lock rows in one order, so that they cannot wait for one another in a circle:
+//!   instance, job, backup, quota, outbox, audit head.
+//!
+//! It must never know HTTP, an engine, or a byte of a backup.
+
+mod audit;
+mod backup;
+mod dialect;
+mod fault;
+mod identity;
+mod instance;
+mod invariants;
+mod job;
+mod migration;
+mod outbox;
+mod quota;
+mod reading;
+mod row;
+mod seal;
+mod setting;
+mod token;
+mod transaction;
+mod verification;
+
+use std::fmt;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use sqlx::AnyPool;
+use strongroom_core::Result;
+use strongroom_core::time::Randomness;
+
+pub use audit::{AuditEvent, AuditRecord};
+pub use backup::{BackupFilter, Cursor, DeleteAdmitted, Published};
+pub use identity::{AccessKey, AccessKeyOwner, Project, Role, User};
+pub use job::{CancelAsked, Claim, JobFilter, Renewal};
+pub use outbox::OutboxEntry;
+pub use reading::{InstanceReading, MetricsReading};
+pub use token::{TokenOwner, TokenRow};
+
+use dialect::Dialect;
+use seal::Sealer;
+use transaction::Tx;
+
+/// The metadata database. Cheap to clone; all clones share their connections.
+#[derive(Clone)]
+pub struct Catalog {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    dialect: Dialect,
+    /// SQLite has one writer at a time: its pool holds one connection, which makes a fair queue.
+    writers: AnyPool,
+    readers: AnyPool,
+    sealer: Sealer,
+    /// Keys the audit chain, so that it cannot be forged with the database alone.
+    audit_key: [u8; 32],
+    random: Arc<dyn Randomness>,
+}
+
+impl Catalog {
+    /// Opens (and creates or migrates) the database at `url`: `sqlite:///path`, `sqlite::memory:`
+    /// or `postgres://…`. `key` seals the secrets; another key than the one that was used before
+    /// is refused with `WrongKey` and nothing is changed.
+    pub async fn open(url: &str, key: [u8; 32], random: Arc<dyn Randomness>, now: Timestamp) -> Result<Self> {
+        let dialect = Dialect::of(url)?;
+        let (writers, readers) = dialect.connect(url).await?;
+        migration::run(&writers).await?;
+        let inner = Inner {
+            dialect,
+            writers,
+            readers,
+            sealer: Sealer::new(&key),
+            audit_key: blake3::derive_key("strongroom v1 catalog audit chain", &key),
+            random,
+        };
+        let catalog = Self { inner: Arc::new(inner) };
+        catalog.key_check(now).await?;
+        Ok(catalog)
+    }
+
+    /// Closes every connection; work that is under way ends first.
+    pub async fn close(&self) {
+        self.inner.readers.close().await;
+        self.inner.writers.close().await;
+    }
+}
+
+impl fmt::Debug for Catalog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Catalog").field("dialect", &self.inner.dialect).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn send<T: Send>(_: T) {}
+
+    /// Handlers run on any thread: what this crate answers with must be able to move.
+    #[tokio::test]
+    async fn futures_can_move_between_threads() {
+        struct Zero;
+        impl Randomness for Zero {
+            fn fill(&self, bytes: &mut [u8]) {
+                bytes.fill(0);
+            }
+        }
+        let catalog =
+            Catalog::open("sqlite::memory:", [0; 32], Arc::new(Zero), Timestamp::UNIX_EPOCH).await.unwrap();
+        send(catalog.ping());
+        send(catalog.metrics_reading(Timestamp::UNIX_EPOCH));
+        catalog.ping().await.unwrap();
+    }
+}

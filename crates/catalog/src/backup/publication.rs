@@ -1,0 +1,122 @@
+//! The end of building: COMPLETED after the verdict, or FAILED.
+
+use jiff::Timestamp;
+use serde_json::json;
+use sqlx::query_scalar;
+use strongroom_core::Result;
+use strongroom_core::backup::Failure;
+use strongroom_core::id::{AttemptId, BackupId, JobId, ProjectId};
+use strongroom_core::job::{Fence, JobState};
+use strongroom_core::size::ByteSize;
+use strongroom_core::time::to_micros;
+
+use crate::audit::{AuditEvent, audit_in_tx};
+use crate::fault::{Fault, damaged, fenced};
+use crate::job::end_in_tx;
+use crate::outbox::{Notice, outbox_in_tx};
+use crate::row::{to_integer, to_json};
+use crate::transaction::writing;
+use crate::{Catalog, Inner, Tx};
+
+/// What the sealed attempt amounts to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Published {
+    pub attempt: AttemptId,
+    /// Hex.
+    pub manifest_digest: String,
+    pub source_bytes: ByteSize,
+    pub stored_bytes: ByteSize,
+    pub warnings: Vec<String>,
+    pub finished: Timestamp,
+}
+
+impl Catalog {
+    /// BUILDING → COMPLETED, after the verdict was sealed: backup, job, audit and outbox together.
+    /// `Fenced` when another worker owns the job or the backup has ended already.
+    pub async fn backup_publish(
+        &self,
+        fence: &Fence,
+        id: &BackupId,
+        published: &Published,
+        audit: &AuditEvent,
+    ) -> Result<()> {
+        let result = json!({ "manifest_digest": published.manifest_digest });
+        writing!(self, |tx| {
+            end_in_tx(tx, fence, JobState::Succeeded, Some(&result), None, published.finished).await?;
+            let project = complete_in_tx(tx, id, &fence.job_id, published).await?;
+            let notice = Notice {
+                at: published.finished,
+                project_id: &project,
+                topic: "backup.completed",
+                object: id.as_str(),
+                document: json!({
+                    "source_bytes": published.source_bytes,
+                    "stored_bytes": published.stored_bytes,
+                    "warnings": published.warnings,
+                }),
+            };
+            outbox_in_tx(tx, &self.inner, notice).await?;
+            audit_in_tx(tx, &self.inner, audit).await
+        })
+    }
+}
+
+async fn complete_in_tx(
+    tx: &mut Tx,
+    id: &BackupId,
+    job: &JobId,
+    published: &Published,
+) -> Result<ProjectId, Fault> {
+    let project: Option<String> = query_scalar(
+        "UPDATE backups SET
+             state = 'completed', finished = $3, attempt_id = $4, manifest_digest = $5,
+             source_bytes = $6, stored_bytes = $7, warnings = $8
+         WHERE id = $1 AND job_id = $2 AND state = 'building' RETURNING project_id",
+    )
+    .bind(id.as_str())
+    .bind(job.as_str())
+    .bind(to_micros(published.finished))
+    .bind(published.attempt.to_string())
+    .bind(published.manifest_digest.as_str())
+    .bind(to_integer(published.source_bytes.bytes())?)
+    .bind(to_integer(published.stored_bytes.bytes())?)
+    .bind(to_json(&published.warnings)?)
+    .fetch_optional(&mut **tx)
+    .await?;
+    owner(project)
+}
+
+/// BUILDING → FAILED, in the transaction that ends the backup's job.
+pub(crate) async fn fail_in_tx(
+    tx: &mut Tx,
+    inner: &Inner,
+    id: &BackupId,
+    job: &JobId,
+    failure: &Failure,
+    now: Timestamp,
+) -> Result<(), Fault> {
+    let project: Option<String> = query_scalar(
+        "UPDATE backups SET state = 'failed', finished = $3, failure = $4
+         WHERE id = $1 AND job_id = $2 AND state = 'building' RETURNING project_id",
+    )
+    .bind(id.as_str())
+    .bind(job.as_str())
+    .bind(to_micros(now))
+    .bind(to_json(failure)?)
+    .fetch_optional(&mut **tx)
+    .await?;
+    let notice = Notice {
+        at: now,
+        project_id: &owner(project)?,
+        topic: "backup.failed",
+        object: id.as_str(),
+        document: json!({ "code": failure.code, "message": failure.message }),
+    };
+    outbox_in_tx(tx, inner, notice).await
+}
+
+/// The project of the one row that changed; no row means that the backup was not ours to end.
+fn owner(project: Option<String>) -> Result<ProjectId, Fault> {
+    let project = project.ok_or_else(fenced)?;
+    ProjectId::parse(&project).map_err(|_| damaged("project_id", &project))
+}

@@ -1,0 +1,119 @@
+//! The shape of the database, in steps. A released step never changes; a new one expands first and
+//! contracts in a later release, so that the release before can still run beside it.
+//!
+//! Each step and its record are one transaction: a crash leaves a step done or not begun.
+
+use std::borrow::Cow;
+
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
+use sqlx::{AnyPool, SqlSafeStr};
+use strongroom_core::{Error, ErrorKind, Result};
+
+use crate::fault::Fault;
+
+/// The steps in their order; the position (from 1) is the version.
+const STEPS: [(&str, &str); 4] = [
+    ("identity", include_str!("../migrations/0001_identity.sql")),
+    ("instances", include_str!("../migrations/0002_instances.sql")),
+    ("work", include_str!("../migrations/0003_work.sql")),
+    ("records", include_str!("../migrations/0004_records.sql")),
+];
+
+fn migrator() -> Migrator {
+    let steps = (1_i64..).zip(STEPS).map(|(version, (name, sql))| {
+        Migration::new(version, Cow::Borrowed(name), MigrationType::Simple, sql.into_sql_str(), false)
+    });
+    Migrator::with_migrations(steps.collect())
+}
+
+/// Brings the database to the newest shape. One that a newer release wrote is left alone.
+pub(crate) async fn run(pool: &AnyPool) -> Result<()> {
+    migrator().run(pool).await.map_err(refused)
+}
+
+fn refused(error: MigrateError) -> Error {
+    match error {
+        MigrateError::VersionMissing(version) => Error::new(
+            ErrorKind::NotSupported,
+            format!(
+                "The catalog was written by a newer release (shape {version}, this one knows {}); nothing was changed.",
+                STEPS.len()
+            ),
+        )
+        .with_hint("Start the newer release, or restore the catalog from before the upgrade."),
+        MigrateError::VersionMismatch(version) => Error::new(
+            ErrorKind::Damage,
+            format!("Shape {version} of the catalog is not the one this release wrote; nothing was changed."),
+        )
+        .with_hint("Start the release that made this catalog."),
+        MigrateError::Execute(cause) | MigrateError::ExecuteMigration(cause, _) => Fault::from(cause).into(),
+        other => Error::internal(other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A step that has been released must never change: databases out there have run it.
+    #[test]
+    fn m05_no_step_differs_from_the_one_that_was_written_down() {
+        let found: Vec<String> =
+            STEPS.iter().map(|(name, sql)| format!("{name} {}", blake3::hash(sql.as_bytes()))).collect();
+        let written: Vec<&str> = include_str!("../migrations/checksums.txt").lines().collect();
+        assert_eq!(found, written);
+    }
+
+    async fn fresh(folder: &tempfile::TempDir) -> AnyPool {
+        let url = format!("sqlite://{}", folder.path().join("catalog.db").display());
+        crate::dialect::Dialect::Sqlite.connect(&url).await.unwrap().0
+    }
+
+    #[tokio::test]
+    async fn m05_a_start_after_a_crash_between_any_two_steps_completes_them() {
+        for done in 0..=STEPS.len() {
+            let folder = tempfile::tempdir().unwrap();
+            let pool = fresh(&folder).await;
+            migrator().run_to(i64::try_from(done).unwrap(), &pool).await.unwrap();
+            pool.close().await;
+
+            let pool = fresh(&folder).await;
+            run(&pool).await.unwrap();
+            run(&pool).await.unwrap();
+            let heads: i64 =
+                sqlx::query_scalar("SELECT COUNT(*) FROM audit_heads").fetch_one(&pool).await.unwrap();
+            assert_eq!(heads, 1, "after {done} steps");
+        }
+    }
+
+    #[tokio::test]
+    async fn m05_a_step_that_breaks_half_way_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let pool = fresh(&folder).await;
+        let broken = "CREATE TABLE half (id BIGINT); INSERT INTO absent VALUES (1);".into_sql_str();
+        let mut steps = migrator().migrations.into_owned();
+        steps.push(Migration::new(5, "broken".into(), MigrationType::Simple, broken, false));
+        assert!(Migrator::with_migrations(steps).run(&pool).await.is_err());
+
+        run(&pool).await.unwrap();
+        let half: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM sqlite_master WHERE name = 'half'")
+            .fetch_one(&pool)
+            .await
+            .unwrap();
+        assert_eq!(half, 0);
+    }
+
+    #[tokio::test]
+    async fn p14_a_catalog_of_a_newer_release_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let pool = fresh(&folder).await;
+        let mut steps = migrator().migrations.into_owned();
+        let newer = "CREATE TABLE newer (id BIGINT)".into_sql_str();
+        steps.push(Migration::new(5, "newer".into(), MigrationType::Simple, newer, false));
+        Migrator::with_migrations(steps).run(&pool).await.unwrap();
+
+        let refused = run(&pool).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::NotSupported);
+        assert!(refused.public().contains("shape 5"), "{}", refused.public());
+    }
+}

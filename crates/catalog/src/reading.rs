@@ -1,0 +1,105 @@
+//! Numbers for the metrics page: one consistent reading, ids only, no names.
+
+use jiff::Timestamp;
+use sqlx::{query, query_scalar};
+use strongroom_core::Result;
+use strongroom_core::backup::BackupState;
+use strongroom_core::engine::EngineKind;
+use strongroom_core::id::InstanceId;
+use strongroom_core::job::{JobKind, JobState};
+use strongroom_core::time::to_micros;
+
+use crate::fault::Fault;
+use crate::row::Columns;
+use crate::transaction::reading;
+use crate::{Catalog, Tx};
+
+/// What the catalog knows in numbers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MetricsReading {
+    /// States without a backup are absent.
+    pub backups: Vec<(BackupState, u64)>,
+    pub jobs: Vec<(JobState, JobKind, u64)>,
+    /// How long the oldest job has been waiting that could run now.
+    pub oldest_pending_ms: Option<i64>,
+    /// Claims that found an expired lease.
+    pub leases_lost: u64,
+    /// Instances that are not retired.
+    pub instances: Vec<InstanceReading>,
+}
+
+/// How fresh the backups of an instance are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InstanceReading {
+    pub instance_id: InstanceId,
+    pub engine: EngineKind,
+    /// End of the newest COMPLETED backup that still exists.
+    pub last_success: Option<Timestamp>,
+    /// The newest verification that read every byte and passed, of a backup that still exists.
+    pub last_verified: Option<Timestamp>,
+}
+
+impl Catalog {
+    pub async fn metrics_reading(&self, now: Timestamp) -> Result<MetricsReading> {
+        reading!(self, |tx| {
+            let lost: i64 = query_scalar("SELECT CAST(COALESCE(SUM(leases_lost), 0) AS BIGINT) FROM jobs")
+                .fetch_one(&mut **tx)
+                .await?;
+            Ok(MetricsReading {
+                backups: backups_in_tx(tx).await?,
+                jobs: jobs_in_tx(tx).await?,
+                oldest_pending_ms: oldest_pending_in_tx(tx, now).await?,
+                leases_lost: u64::try_from(lost).unwrap_or(0),
+                instances: instances_in_tx(tx).await?,
+            })
+        })
+    }
+}
+
+async fn backups_in_tx(tx: &mut Tx) -> Result<Vec<(BackupState, u64)>, Fault> {
+    let select = "SELECT state, COUNT(*) AS rows_found FROM backups GROUP BY state ORDER BY state";
+    let rows = query(select).fetch_all(&mut **tx).await?;
+    rows.iter()
+        .map(|row| Ok((row.word("state", BackupState::from_word)?, row.unsigned("rows_found")?)))
+        .collect()
+}
+
+async fn jobs_in_tx(tx: &mut Tx) -> Result<Vec<(JobState, JobKind, u64)>, Fault> {
+    let select =
+        "SELECT state, kind, COUNT(*) AS rows_found FROM jobs GROUP BY state, kind ORDER BY state, kind";
+    let rows = query(select).fetch_all(&mut **tx).await?;
+    rows.iter()
+        .map(|row| {
+            let state = row.word("state", JobState::from_word)?;
+            Ok((state, row.word("kind", JobKind::from_word)?, row.unsigned("rows_found")?))
+        })
+        .collect()
+}
+
+async fn oldest_pending_in_tx(tx: &mut Tx, now: Timestamp) -> Result<Option<i64>, Fault> {
+    let select = "SELECT MIN(COALESCE(lease_until, run_at)) AS due FROM jobs
+         WHERE finished IS NULL AND COALESCE(lease_until, run_at) <= $1";
+    let due = query(select).bind(to_micros(now)).fetch_one(&mut **tx).await?.maybe_integer("due")?;
+    Ok(due.map(|due| (to_micros(now) - due) / 1_000))
+}
+
+async fn instances_in_tx(tx: &mut Tx) -> Result<Vec<InstanceReading>, Fault> {
+    let select = "SELECT i.id, i.engine,
+             (SELECT MAX(b.finished) FROM backups b
+              WHERE b.instance_id = i.id AND b.state = 'completed') AS last_success,
+             (SELECT MAX(v.at) FROM backups b JOIN verifications v ON v.backup_id = b.id
+              WHERE b.instance_id = i.id AND b.state = 'completed'
+                  AND v.outcome = 'passed' AND v.level IN ('decode', 'engine')) AS last_verified
+         FROM instances i WHERE i.state <> 'retired' ORDER BY i.id";
+    let rows = query(select).fetch_all(&mut **tx).await?;
+    rows.iter()
+        .map(|row| {
+            Ok(InstanceReading {
+                instance_id: InstanceId::from_stored(row.text("id")?),
+                engine: row.word("engine", |word| EngineKind::parse(word).ok())?,
+                last_success: row.maybe_time("last_success")?,
+                last_verified: row.maybe_time("last_verified")?,
+            })
+        })
+        .collect()
+}

@@ -1,0 +1,123 @@
+//! Tokens: stored as digests, looked up by digest, gone at once when revoked.
+
+use jiff::Timestamp;
+use sqlx::any::AnyRow;
+use sqlx::{query, query_scalar};
+use strongroom_core::Result;
+use strongroom_core::id::{ProjectId, UserId};
+use strongroom_core::time::to_micros;
+
+use crate::Catalog;
+use crate::audit::{AuditEvent, audit_in_tx};
+use crate::fault::Fault;
+use crate::identity::{Role, project_id};
+use crate::row::Columns;
+use crate::transaction::{reading, writing};
+
+/// A token's row; the token itself is shown once, at its creation, and stored nowhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenRow {
+    pub id: String,
+    /// Of the token, hex.
+    pub digest: String,
+    pub user_id: UserId,
+    pub project_id: ProjectId,
+    pub role: Role,
+    pub name: String,
+    pub created: Timestamp,
+    pub expires: Option<Timestamp>,
+}
+
+/// Whom a valid token speaks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenOwner {
+    pub token_id: String,
+    pub user_id: UserId,
+    pub user_name: String,
+    pub project_id: ProjectId,
+    pub role: Role,
+}
+
+impl Catalog {
+    pub async fn token_create(&self, token: &TokenRow, audit: &AuditEvent) -> Result<()> {
+        writing!(self, |tx| {
+            query(
+                "INSERT INTO tokens (id, digest, user_id, project_id, role, name, created, expires)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+            )
+            .bind(token.id.as_str())
+            .bind(token.digest.as_str())
+            .bind(token.user_id.as_str())
+            .bind(token.project_id.as_str())
+            .bind(token.role.word())
+            .bind(token.name.as_str())
+            .bind(to_micros(token.created))
+            .bind(token.expires.map(to_micros))
+            .execute(&mut **tx)
+            .await?;
+            audit_in_tx(tx, &self.inner, audit).await
+        })
+    }
+
+    /// The owner of a token that exists and has not expired at `now`.
+    pub async fn token_by_digest(&self, digest: &str, now: Timestamp) -> Result<Option<TokenOwner>> {
+        reading!(self, |tx| {
+            let select = "SELECT t.id, t.user_id, u.name AS user_name, t.project_id, t.role
+                 FROM tokens t JOIN users u ON u.id = t.user_id
+                 WHERE t.digest = $1 AND (t.expires IS NULL OR t.expires > $2)";
+            let row = query(select).bind(digest).bind(to_micros(now)).fetch_optional(&mut **tx).await?;
+            row.as_ref().map(owner_from_row).transpose()
+        })
+    }
+
+    /// The tokens of a project, oldest first, expired ones too.
+    pub async fn token_list(&self, project: &ProjectId) -> Result<Vec<TokenRow>> {
+        reading!(self, |tx| {
+            let select = "SELECT id, digest, user_id, project_id, role, name, created, expires
+                 FROM tokens WHERE project_id = $1 ORDER BY created, id";
+            query(select)
+                .bind(project.as_str())
+                .fetch_all(&mut **tx)
+                .await?
+                .iter()
+                .map(token_from_row)
+                .collect()
+        })
+    }
+
+    /// Takes a token away; says whether there was one.
+    pub async fn token_revoke(&self, project: &ProjectId, id: &str, audit: &AuditEvent) -> Result<bool> {
+        writing!(self, |tx| {
+            let delete = "DELETE FROM tokens WHERE id = $1 AND project_id = $2 RETURNING id";
+            let gone: Option<String> =
+                query_scalar(delete).bind(id).bind(project.as_str()).fetch_optional(&mut **tx).await?;
+            if gone.is_some() {
+                audit_in_tx(tx, &self.inner, audit).await?;
+            }
+            Ok(gone.is_some())
+        })
+    }
+}
+
+fn owner_from_row(row: &AnyRow) -> Result<TokenOwner, Fault> {
+    Ok(TokenOwner {
+        token_id: row.text("id")?,
+        user_id: UserId::from_stored(row.text("user_id")?),
+        user_name: row.text("user_name")?,
+        project_id: project_id(row, "project_id")?,
+        role: row.word("role", Role::from_word)?,
+    })
+}
+
+fn token_from_row(row: &AnyRow) -> Result<TokenRow, Fault> {
+    Ok(TokenRow {
+        id: row.text("id")?,
+        digest: row.text("digest")?,
+        user_id: UserId::from_stored(row.text("user_id")?),
+        project_id: project_id(row, "project_id")?,
+        role: row.word("role", Role::from_word)?,
+        name: row.text("name")?,
+        created: row.time("created")?,
+        expires: row.maybe_time("expires")?,
+    })
+}
