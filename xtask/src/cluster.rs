@@ -1,6 +1,7 @@
 //! A throw-away PostgreSQL with a shop's data in it: made, filled, changed and judged.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use anyhow::Context;
 use strongroom_testkit::postgres::{self, Options, PostgresServer};
@@ -20,7 +21,11 @@ pub(crate) const PASSWORD: &str = "only-for-this-demonstration";
 
 /// A version that is installed; the package manager is asked when there is none.
 pub(crate) fn installed_version() -> anyhow::Result<u32> {
-    let find = || VERSIONS.into_iter().find(|version| postgres::available(*version));
+    // A packaged server comes before one that was unpacked for the tests.
+    let is_packaged =
+        |version: &u32| Path::new(&format!("/usr/lib/postgresql/{version}/bin/postgres")).is_file();
+    let is_there = |version: &u32| postgres::available(*version);
+    let find = || VERSIONS.into_iter().find(is_packaged).or_else(|| VERSIONS.into_iter().find(is_there));
     packages::ensure(&["postgresql"], "a PostgreSQL server of version 15 to 18 is needed", || {
         find().is_some()
     })?;
@@ -147,9 +152,7 @@ mod tests {
 
     #[test]
     fn real_server_a_changed_shop_is_told_from_an_unchanged_one() {
-        let version = VERSIONS.into_iter().find(|version| postgres::available(*version));
-        let mut shop =
-            Shop::open(version.expect("a PostgreSQL server is installed"), &options(false)).unwrap();
+        let mut shop = Shop::open(installed_version().unwrap(), &options(false)).unwrap();
         shop.fill(0.01).unwrap();
         let before = digests(&shop.server).unwrap();
         assert_eq!(digests(&shop.server).unwrap(), before);
