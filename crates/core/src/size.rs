@@ -44,13 +44,14 @@ impl fmt::Display for ByteSize {
         if self.0 < 1024 {
             return write!(f, "{} B", self.0);
         }
-        let mut value = self.0 as f64 / 1024.0;
-        let mut unit = 0;
-        while value >= 1024.0 && unit + 1 < UNITS.len() {
-            value /= 1024.0;
+        let bytes = u128::from(self.0);
+        let (mut divisor, mut unit) = (1024, 0);
+        while bytes >= divisor * 1024 && unit + 1 < UNITS.len() {
+            divisor *= 1024;
             unit += 1;
         }
-        write!(f, "{value:.1} {}", UNITS[unit])
+        let tenths = (bytes * 10 + divisor / 2) / divisor;
+        write!(f, "{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
     }
 }
 
@@ -62,6 +63,8 @@ mod tests {
     fn people_read_binary_units() {
         assert_eq!(ByteSize::new(1023).to_string(), "1023 B");
         assert_eq!(ByteSize::new(1024).to_string(), "1.0 KiB");
+        assert_eq!(ByteSize::new(1536 * 1024 + 300).to_string(), "1.5 MiB");
+        assert_eq!(ByteSize::new(u64::MAX).to_string(), "16384.0 PiB");
         assert_eq!(ByteSize::new(5 << 30).to_string(), "5.0 GiB");
     }
 }
