@@ -1,1 +1,68 @@
-//! placeholder
+//! PostgreSQL, backed up over its replication protocol.
+//!
+//! Owns the conversation with the server, the judgement of what it sends, and what makes a
+//! restored directory startable. Must never know the repository, the catalog or an instance:
+//! bytes go to the sink it is handed.
+
+mod backup;
+mod connection;
+mod facts;
+mod fault;
+mod lsn;
+mod page;
+mod probe;
+mod relation;
+mod remedy;
+mod restore;
+mod server;
+mod tar;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use strongroom_core::Result;
+use strongroom_core::engine::{
+    BackupFacts, BackupOrder, BackupSink, CancelToken, Engine, EngineKind, Probe, RestoreOrder, Source,
+    StartedServer, Tablespace,
+};
+use strongroom_core::time::Randomness;
+
+use crate::facts::PostgresFacts;
+
+/// The engine for PostgreSQL 15 to 18.
+pub struct PostgresEngine {
+    random: Arc<dyn Randomness>,
+}
+
+impl PostgresEngine {
+    /// `random` makes the names of what is created at a source unique.
+    pub fn new(random: Arc<dyn Randomness>) -> Self {
+        Self { random }
+    }
+}
+
+impl Engine for PostgresEngine {
+    fn kind(&self) -> EngineKind {
+        EngineKind::PostgreSql
+    }
+
+    fn probe(&self, source: &Source, cancel: &CancelToken) -> Result<Probe> {
+        probe::run(self.random.as_ref(), source, cancel)
+    }
+
+    fn backup(&self, order: &BackupOrder<'_>, sink: &dyn BackupSink) -> Result<BackupFacts> {
+        backup::run(self.random.as_ref(), order, sink)
+    }
+
+    fn tablespaces(&self, facts: &BackupFacts) -> Result<Vec<Tablespace>> {
+        Ok(PostgresFacts::of(facts)?.tablespaces())
+    }
+
+    fn finish_restore(&self, order: &RestoreOrder<'_>) -> Result<Vec<String>> {
+        restore::finish(order)
+    }
+
+    fn start_restored(&self, target: &Path, facts: &BackupFacts, port: u16) -> Result<StartedServer> {
+        restore::start(target, facts, port)
+    }
+}

@@ -1,0 +1,160 @@
+//! The `BASE_BACKUP` command: its options, and its answer cut into pieces.
+
+use std::time::Duration;
+
+use strongroom_core::{Error, ErrorKind, Retry};
+
+use crate::connection::{Connection, Row, Watch};
+use crate::fault::{Fault, Result};
+use crate::lsn::Lsn;
+use crate::remedy::quote_literal;
+
+/// A forced checkpoint of a large, busy server takes minutes; one that takes longer than this
+/// will not end.
+pub(super) const CHECKPOINT_TIMEOUT: Duration = Duration::from_mins(30);
+
+/// Tablespaces of one cluster; far beyond what anybody has.
+const TABLESPACES_MAX: usize = 100_000;
+
+/// A position with its timeline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Point {
+    pub(super) position: Lsn,
+    pub(super) timeline: u32,
+}
+
+/// A row of the second result: a tablespace with its place at the source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct TablespaceRow {
+    pub(super) id: u32,
+    pub(super) location: Vec<u8>,
+}
+
+/// What will be sent.
+#[derive(Debug)]
+pub(super) struct Announcement {
+    pub(super) start: Point,
+    pub(super) tablespaces: Vec<TablespaceRow>,
+    /// The server's estimate of all bytes.
+    pub(super) size_bytes: u64,
+}
+
+/// One piece of the copy stream.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Piece<'a> {
+    /// A new archive begins, with this name.
+    Archive(&'a [u8]),
+    /// The manifest begins.
+    Manifest,
+    /// Bytes of the current archive or of the manifest.
+    Data(&'a [u8]),
+    /// The server tells how far it is.
+    Progress,
+    /// All was sent.
+    End,
+}
+
+/// Asks for everything but the log, which comes over a connection of its own. The server's own
+/// check of the pages is off: it would end the whole backup at the first bad page, and ours
+/// lists them.
+pub(super) fn command(label: &str) -> String {
+    format!(
+        "BASE_BACKUP (LABEL {}, PROGRESS true, CHECKPOINT 'fast', WAIT false, WAL false, TABLESPACE_MAP true, \
+         MANIFEST 'yes', MANIFEST_CHECKSUMS 'CRC32C', VERIFY_CHECKSUMS false)",
+        quote_literal(label)
+    )
+}
+
+/// Reads the first two results: where the backup starts, and what it consists of.
+pub(super) fn read_announcement(connection: &mut Connection, watch: &Watch<'_>) -> Result<Announcement> {
+    let start = read_point(&read_result(connection, watch)?)?;
+    let mut tablespaces = Vec::new();
+    let mut size_bytes = 0_u64;
+    for row in read_result(connection, watch)? {
+        if row.bytes(2)?.is_some() {
+            size_bytes = size_bytes.saturating_add(row.parse::<u64>(2)?.saturating_mul(1024));
+        }
+        // The data directory itself is the row without an id.
+        if row.bytes(0)?.is_some() {
+            let location = row.bytes(1)?.unwrap_or_default().to_vec();
+            tablespaces.push(TablespaceRow { id: row.parse(0)?, location });
+        }
+    }
+    match connection.receive(watch)?.tag {
+        b'H' => Ok(Announcement { start, tablespaces, size_bytes }),
+        tag => Err(Fault::hostile(format!("a message of type 0x{tag:02x} where the copy begins"))),
+    }
+}
+
+/// Reads the next piece of the copy stream.
+pub(super) fn next_piece<'c>(connection: &'c mut Connection, watch: &Watch<'_>) -> Result<Piece<'c>> {
+    let message = connection.receive(watch)?;
+    match (message.tag, message.body) {
+        (b'd', [b'd', data @ ..]) => Ok(Piece::Data(data)),
+        (b'd', [b'n', names @ ..]) => Ok(Piece::Archive(names.split(|b| *b == 0).next().unwrap_or_default())),
+        (b'd', [b'm']) => Ok(Piece::Manifest),
+        (b'd', [b'p', ..]) => Ok(Piece::Progress),
+        (b'c', _) => Ok(Piece::End),
+        (tag, _) => Err(Fault::hostile(format!("a message of type 0x{tag:02x} inside the copy"))),
+    }
+}
+
+/// Reads the third result, without which the backup is void, and the end of the command.
+pub(super) fn read_end(connection: &mut Connection, start: Point, watch: &Watch<'_>) -> Result<Lsn> {
+    let end = read_point(&read_result(connection, watch)?)?;
+    loop {
+        match connection.receive(watch)?.tag {
+            b'Z' => break,
+            b'C' => {}
+            tag => return Err(Fault::hostile(format!("a message of type 0x{tag:02x} behind the copy"))),
+        }
+    }
+    if end.timeline != start.timeline {
+        return Err(Fault::Domain(
+            Error::new(
+                ErrorKind::SourceUnreachable,
+                "The source changed its timeline during the backup (it was promoted). This copy is void.",
+            )
+            .with_retry(Retry::Later),
+        ));
+    }
+    if end.position < start.position {
+        return Err(Fault::hostile("a backup that ends before it starts"));
+    }
+    Ok(end.position)
+}
+
+fn read_point(rows: &[Row]) -> Result<Point> {
+    let [row] = rows else { return Err(Fault::hostile("a position that is not one row")) };
+    Ok(Point {
+        position: Lsn::parse(row.text(0)?).ok_or_else(|| Fault::hostile("a malformed log position"))?,
+        timeline: row.parse(1)?,
+    })
+}
+
+/// Reads one result set up to its CommandComplete.
+fn read_result(connection: &mut Connection, watch: &Watch<'_>) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    loop {
+        let message = connection.receive(watch)?;
+        match message.tag {
+            b'T' => {}
+            b'D' if rows.len() <= TABLESPACES_MAX => rows.push(Row::decode(message.body)?),
+            b'C' => return Ok(rows),
+            tag => return Err(Fault::hostile(format!("a message of type 0x{tag:02x} in a result"))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::command;
+
+    #[test]
+    fn h08_a_label_cannot_end_its_quotes() {
+        assert!(
+            command("a', WAL true, LABEL 'b")
+                .starts_with("BASE_BACKUP (LABEL 'a'', WAL true, LABEL ''b', PROGRESS")
+        );
+    }
+}

@@ -1,0 +1,271 @@
+//! Turns the archives of a base backup into members: names are judged, contents handed on as
+//! they come, and everything is counted, summed and checked on the way.
+
+use strongroom_core::engine::{BackupSink, MemberWriter};
+use strongroom_core::member::{Dedupe, Member, MemberKind, MemberPath};
+use strongroom_core::{Error, ErrorKind, Result};
+
+use super::base::TablespaceRow;
+use super::ledger::Ledger;
+use super::pages::{PageFindings, PageScan};
+use crate::fault::hostile;
+use crate::relation::{PAGE_SIZE_BYTES, RelationFile};
+use crate::tar::{TarEntry, TarEvent, TarReader};
+
+/// Small files whose content is needed for the facts, and the most of it that is kept.
+const KEPT_SIZE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// Beyond twice the announced size and this, a stream is taken for one without an end.
+const SURPLUS_SIZE_BYTES_MAX: u64 = 64 << 30;
+
+/// What the intake must know of the cluster.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ClusterShape {
+    pub(super) blocks_per_segment: u32,
+    pub(super) has_checksums: bool,
+    /// The server's estimate of all bytes.
+    pub(super) announced_size_bytes: u64,
+}
+
+/// Contents of files the facts speak of.
+#[derive(Debug, Default)]
+pub(super) struct KeptFiles {
+    pub(super) backup_label: Option<Vec<u8>>,
+    pub(super) tablespace_map: Option<Vec<u8>>,
+    pub(super) pg_control: Option<Vec<u8>>,
+    pub(super) pg_version: Option<Vec<u8>>,
+}
+
+impl KeptFiles {
+    fn slot(&mut self, path: &[u8]) -> Option<&mut Option<Vec<u8>>> {
+        match path {
+            b"backup_label" => Some(&mut self.backup_label),
+            b"tablespace_map" => Some(&mut self.tablespace_map),
+            b"global/pg_control" => Some(&mut self.pg_control),
+            b"PG_VERSION" => Some(&mut self.pg_version),
+            _ => None,
+        }
+    }
+}
+
+/// Where the entries of an archive belong.
+enum Root {
+    DataDirectory,
+    Tablespace(u32),
+}
+
+struct OpenFile<'s> {
+    writer: Box<dyn MemberWriter + 's>,
+    /// Relative to the data directory, as the manifest names it.
+    cluster_path: Vec<u8>,
+    size: u64,
+    crc32c: u32,
+    scan: Option<PageScan>,
+    is_kept: bool,
+}
+
+pub(super) struct Intake<'s> {
+    sink: &'s dyn BackupSink,
+    shape: ClusterShape,
+    tablespaces: Vec<u32>,
+    archive: Option<(Root, TarReader)>,
+    open: Option<OpenFile<'s>>,
+    received: u64,
+    pub(super) ledger: Ledger,
+    pub(super) findings: PageFindings,
+    pub(super) kept: KeptFiles,
+}
+
+impl<'s> Intake<'s> {
+    pub(super) fn new(sink: &'s dyn BackupSink, shape: ClusterShape, tablespaces: &[TablespaceRow]) -> Self {
+        Self {
+            sink,
+            shape,
+            tablespaces: tablespaces.iter().map(|row| row.id).collect(),
+            archive: None,
+            open: None,
+            received: 0,
+            ledger: Ledger::default(),
+            findings: PageFindings::default(),
+            kept: KeptFiles::default(),
+        }
+    }
+
+    /// A new archive begins: `base.tar`, or `<id>.tar` of an announced tablespace, each once.
+    pub(super) fn begin_archive(&mut self, name: &[u8]) -> Result<()> {
+        self.end_archive()?;
+        let id = name.strip_suffix(b".tar").and_then(|stem| std::str::from_utf8(stem).ok()?.parse().ok());
+        let announced = self.tablespaces.iter().position(|known| Some(*known) == id);
+        let root = match (name, announced) {
+            (b"base.tar", _) => Root::DataDirectory,
+            (_, Some(position)) => Root::Tablespace(self.tablespaces.swap_remove(position)),
+            (_, None) => return Err(hostile(format!("the unannounced archive \"{}\"", name.escape_ascii()))),
+        };
+        self.archive = Some((root, TarReader::new()));
+        Ok(())
+    }
+
+    /// Takes bytes of the current archive.
+    pub(super) fn feed(&mut self, bytes: &[u8]) -> Result<()> {
+        self.received = self.received.saturating_add(bytes.len() as u64);
+        let limit = self.shape.announced_size_bytes.saturating_mul(2).saturating_add(SURPLUS_SIZE_BYTES_MAX);
+        if self.received > limit {
+            return Err(hostile(format!("more than {limit} bytes, far beyond what was announced")));
+        }
+        let Some((root, mut tar)) = self.archive.take() else {
+            return Err(hostile("data outside of any archive"));
+        };
+        let mut input = bytes;
+        while let Some(event) = tar.next(&mut input)? {
+            match event {
+                TarEvent::Entry(entry) => self.begin_entry(&root, &entry)?,
+                TarEvent::Content(content) => self.take_content(content)?,
+                TarEvent::EntryEnd => self.end_entry()?,
+                TarEvent::End => {}
+            }
+        }
+        self.archive = Some((root, tar));
+        Ok(())
+    }
+
+    /// All archives are there; the manifest is next.
+    pub(super) fn end_archives(&mut self) -> Result<()> {
+        self.end_archive()?;
+        if !self.tablespaces.is_empty() {
+            return Err(hostile("a backup in which an announced tablespace is missing"));
+        }
+        if self.kept.backup_label.is_none()
+            || self.kept.pg_control.is_none()
+            || self.kept.pg_version.is_none()
+        {
+            return Err(hostile("a backup without backup_label, PG_VERSION or pg_control"));
+        }
+        Ok(())
+    }
+
+    fn end_archive(&mut self) -> Result<()> {
+        match self.archive.take() {
+            Some((_, tar)) if !tar.is_between_entries() => Err(hostile("an archive that ends inside a file")),
+            _ => Ok(()),
+        }
+    }
+
+    fn begin_entry(&mut self, root: &Root, entry: &TarEntry) -> Result<()> {
+        let (member_path, cluster_path) = match root {
+            Root::DataDirectory => ([b"data/", entry.name.as_slice()].concat(), entry.name.clone()),
+            Root::Tablespace(id) => (
+                [format!("tablespace/{id}/").as_bytes(), &entry.name].concat(),
+                [format!("pg_tblspc/{id}/").as_bytes(), &entry.name].concat(),
+            ),
+        };
+        let is_data_directory = matches!(root, Root::DataDirectory);
+        self.judge_entry(is_data_directory, entry)?;
+        self.ledger.enter(&cluster_path, entry.is_directory)?;
+        let relation = if entry.is_directory { None } else { RelationFile::of_path(&cluster_path) };
+        let scan = match relation {
+            Some(file) => self.page_scan(file, entry, &cluster_path)?,
+            None => None,
+        };
+        let writer = self.sink.open(Member {
+            path: MemberPath::parse(&member_path)?,
+            kind: if entry.is_directory { MemberKind::Directory } else { MemberKind::File },
+            size: (!entry.is_directory).then_some(entry.size),
+            mode: entry.mode,
+            mtime_s: entry.mtime_s,
+            page_size: if relation.is_some() { PAGE_SIZE_BYTES as u32 } else { 0 },
+            dedupe: Dedupe::Parent,
+        })?;
+        if entry.is_directory {
+            return Ok(());
+        }
+        let slot = self.kept.slot(&cluster_path);
+        let is_kept = slot.is_some();
+        if let Some(content) = slot {
+            if entry.size > KEPT_SIZE_BYTES_MAX {
+                return Err(hostile(format!("a {} of {} bytes", cluster_path.escape_ascii(), entry.size)));
+            }
+            *content = Some(Vec::new());
+        }
+        self.open = Some(OpenFile { writer, cluster_path, size: entry.size, crc32c: 0, scan, is_kept });
+        Ok(())
+    }
+
+    /// Log segments and tablespaces come on their own ways; a file of theirs inside the data
+    /// directory would later collide with them.
+    fn judge_entry(&self, is_data_directory: bool, entry: &TarEntry) -> Result<()> {
+        let is_foreign = |place: &[u8]| entry.name.starts_with(place);
+        if is_data_directory && !entry.is_directory && (is_foreign(b"pg_wal/") || is_foreign(b"pg_tblspc/")) {
+            return Err(hostile(format!("the file {} inside the base archive", entry.name.escape_ascii())));
+        }
+        Ok(())
+    }
+
+    fn page_scan(&self, file: RelationFile, entry: &TarEntry, path: &[u8]) -> Result<Option<PageScan>> {
+        let blocks = u64::from(self.shape.blocks_per_segment);
+        let first_block = u32::try_from(u64::from(file.segment) * blocks).ok();
+        let (true, Some(first_block)) = (entry.size <= blocks * PAGE_SIZE_BYTES as u64, first_block) else {
+            return Err(hostile(format!(
+                "{} with {} bytes, which no relation has",
+                path.escape_ascii(),
+                entry.size
+            )));
+        };
+        Ok(self.shape.has_checksums.then(|| PageScan::new(path.escape_ascii().to_string(), first_block)))
+    }
+
+    fn take_content(&mut self, content: &[u8]) -> Result<()> {
+        let Some(file) = &mut self.open else { return Err(hostile("a directory with content")) };
+        file.crc32c = crc32c::crc32c_append(file.crc32c, content);
+        if let Some(scan) = &mut file.scan {
+            scan.feed(content, &mut self.findings);
+        }
+        if file.is_kept
+            && let Some(Some(kept)) = self.kept.slot(&file.cluster_path)
+        {
+            kept.extend_from_slice(content);
+        }
+        file.writer.write(content)
+    }
+
+    fn end_entry(&mut self) -> Result<()> {
+        // Directories were complete when they began.
+        let Some(file) = self.open.take() else { return Ok(()) };
+        self.ledger.complete(&file.cluster_path, file.size, file.crc32c);
+        file.writer.finish()
+    }
+}
+
+/// What the first bytes of `global/pg_control` say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ControlFile {
+    pub(super) system_identifier: u64,
+    pub(super) control_version: u32,
+    pub(super) catalog_version: u32,
+}
+
+impl ControlFile {
+    /// Integers stand in the order of the server's processor; we understand little-endian.
+    pub(super) fn parse(bytes: &[u8], system_identifier: u64) -> Result<Self> {
+        let Some((head, _)) = bytes.split_first_chunk::<16>() else {
+            return Err(hostile("a pg_control that is too short"));
+        };
+        let [a, b, c, d, e, f, g, h, rest @ ..] = *head;
+        let identifier = [a, b, c, d, e, f, g, h];
+        if u64::from_be_bytes(identifier) == system_identifier {
+            return Err(Error::new(
+                ErrorKind::NotSupported,
+                "The source runs on a big-endian processor, which is not supported.",
+            ));
+        }
+        let [i, j, k, l, m, n, o, p] = rest;
+        let control = Self {
+            system_identifier: u64::from_le_bytes(identifier),
+            control_version: u32::from_le_bytes([i, j, k, l]),
+            catalog_version: u32::from_le_bytes([m, n, o, p]),
+        };
+        if control.system_identifier != system_identifier {
+            return Err(hostile("a pg_control of another database"));
+        }
+        Ok(control)
+    }
+}

@@ -1,0 +1,366 @@
+//! One backup: the copy of the files on one connection, the log it needs on another.
+//!
+//! The log connection comes first and holds a temporary slot, so nothing the copy will need can
+//! be removed; the slot goes with the connection, whatever happens. Streaming starts as soon as
+//! the server has said where the backup begins.
+
+mod base;
+mod history;
+mod intake;
+mod ledger;
+mod manifest;
+mod pages;
+mod wal;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use strongroom_core::engine::{BackupFacts, BackupOrder, BackupSink, PageDamage};
+use strongroom_core::member::{Dedupe, Member, MemberKind, MemberPath};
+use strongroom_core::time::Randomness;
+use strongroom_core::{Error, ErrorKind, Retry};
+
+use self::base::{Announcement, Piece};
+use self::intake::{ClusterShape, ControlFile, Intake, KeptFiles};
+use self::manifest::ManifestFacts;
+use self::pages::PageFindings;
+use self::wal::{LogCapture, LogOrder};
+use crate::connection::{Connection, Purpose, Watch};
+use crate::facts::{FACTS_FORMAT, LogSegments, PageCounts, PostgresFacts, SourceRole, TablespaceFact, Text};
+use crate::fault::{Fault, Result};
+use crate::lsn::Lsn;
+use crate::remedy::quote_identifier;
+use crate::server::{self, Settings, System};
+
+/// While the base connection waits for its checkpoint, the server shows on the other one that
+/// it is alive.
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+
+/// Takes one backup.
+pub(crate) fn run(
+    random: &dyn Randomness,
+    order: &BackupOrder<'_>,
+    sink: &dyn BackupSink,
+) -> strongroom_core::Result<BackupFacts> {
+    let has_failed = AtomicBool::new(false);
+    let watch = Watch::new(order.cancel).with_partner(&has_failed);
+    order.progress.set_phase("connecting");
+    let mut session = Session::open(random, order, &watch)?;
+    order.progress.set_phase("checkpoint");
+    let announcement = session.start_copy(order.label, &watch)?;
+    let first_segment = session.first_segment(&announcement)?;
+    order.progress.set_total(announcement.size_bytes);
+
+    order.progress.set_phase("copying");
+    let needed_up_to = AtomicU64::new(0);
+    let log_order = LogOrder {
+        slot: &session.slot,
+        system_identifier: session.system.identifier,
+        timeline: session.system.timeline,
+        segment_size: session.settings.log_segment_size()?,
+        first_segment,
+        needed_up_to: &needed_up_to,
+    };
+    let (log_connection, base_connection) = (&mut session.log, &mut session.base);
+    let settings = &session.settings;
+    let (log, copied) = std::thread::scope(|scope| {
+        let log = scope.spawn(|| {
+            let result = wal::capture(log_connection, sink, &log_order, &watch);
+            has_failed.fetch_or(result.is_err(), Ordering::AcqRel);
+            result
+        });
+        let copy = Copy { connection: base_connection, sink, order, watch: &watch, announcement };
+        let copied = copy.run(settings, log_order.system_identifier);
+        match &copied {
+            Ok(copied) => {
+                order.progress.set_phase("log");
+                needed_up_to.store(copied.stop.0, Ordering::Release);
+            }
+            Err(_) => has_failed.store(true, Ordering::Release),
+        }
+        let log: Result<LogCapture> =
+            log.join().unwrap_or_else(|_| Err(Fault::Domain(Error::internal("the log thread panicked"))));
+        (log, copied)
+    });
+    let (copied, log) = both(copied, log)?;
+    let history_files = history::capture(&mut session.base, sink, session.system.timeline, &watch)?;
+    Ok(session.facts(copied, log, history_files)?)
+}
+
+/// Of two failures tells the one that came first: the other side only saw the first one.
+fn both(copied: Result<Copied>, log: Result<LogCapture>) -> Result<(Copied, LogCapture)> {
+    match (copied, log) {
+        (Ok(copied), Ok(log)) => Ok((copied, log)),
+        (Err(Fault::Abandoned), Err(fault)) | (Err(fault), _) | (Ok(_), Err(fault)) => Err(fault),
+    }
+}
+
+/// The two connections of a backup and what is known of the server behind them.
+struct Session {
+    log: Connection,
+    base: Connection,
+    slot: String,
+    slot_position: Lsn,
+    system: System,
+    settings: Settings,
+}
+
+impl Session {
+    fn open(random: &dyn Randomness, order: &BackupOrder<'_>, watch: &Watch<'_>) -> Result<Self> {
+        let mut log = Connection::open(order.source, Purpose::Replication, watch)?;
+        let system = server::identify(&mut log, watch)?;
+        check_identity(order, system)?;
+        let settings = Settings::read(&mut log, watch)?;
+        settings.check_supported()?;
+        let slot = slot_name(random, order);
+        let slot_position = reserve_log(&mut log, &slot, watch)?;
+        let mut base = Connection::open(order.source, Purpose::Replication, watch)?;
+        let other = server::identify(&mut base, watch)?;
+        if (other.identifier, other.timeline) != (system.identifier, system.timeline) {
+            return Err(Fault::Domain(Error::new(
+                ErrorKind::SourceRefused,
+                "Two connections to the source reached two different databases or timelines. Nothing was stored as complete.",
+            )
+            .with_hint("Name the database server itself, not a balancer that spreads connections.")
+            .with_retry(Retry::Later)));
+        }
+        Ok(Self { log, base, slot, slot_position, system, settings })
+    }
+
+    /// Sends the command and waits through the checkpoint.
+    fn start_copy(&mut self, label: &str, watch: &Watch<'_>) -> Result<Announcement> {
+        self.base.start_command(&base::command(label), watch)?;
+        let patient = watch.with_silence(base::CHECKPOINT_TIMEOUT);
+        let begun = Instant::now();
+        while !self.base.has_message_within(PING_INTERVAL, &patient)? {
+            if begun.elapsed() > base::CHECKPOINT_TIMEOUT {
+                return Err(Fault::unreachable("The source did not finish its checkpoint in time."));
+            }
+            server::identify(&mut self.log, watch)?;
+        }
+        base::read_announcement(&mut self.base, watch)
+    }
+
+    /// The segment in which the backup starts; the slot must have kept it.
+    fn first_segment(&self, announcement: &Announcement) -> Result<u64> {
+        if announcement.start.timeline != self.system.timeline {
+            return Err(Fault::Domain(
+                Error::new(
+                    ErrorKind::SourceUnreachable,
+                    "The source changed its timeline while the backup began (it was promoted). This copy is void.",
+                )
+                .with_retry(Retry::Later),
+            ));
+        }
+        let size = self.settings.log_segment_size()?;
+        let first = size.segment_of(announcement.start.position);
+        if size.segment_of(self.slot_position) > first {
+            return Err(Fault::Domain(
+                Error::new(
+                    ErrorKind::SourceRefused,
+                    format!(
+                        "The backup would start at {}, before the log that the source reserved from {} on. This copy is void.",
+                        announcement.start.position, self.slot_position
+                    ),
+                )
+                .with_retry(Retry::Later),
+            ));
+        }
+        Ok(first)
+    }
+
+    fn facts(&self, copied: Copied, log: LogCapture, history_files: Vec<String>) -> Result<BackupFacts> {
+        let size = self.settings.log_segment_size()?;
+        let version = self.settings.version()?;
+        let (start, timeline) = (copied.announcement.start.position, self.system.timeline);
+        let first = size.segment_of(start);
+        let (pages, damage) = copied.findings.judge(start, copied.stop);
+        let is_standby = self.settings.is_on("in_hot_standby");
+        let facts = PostgresFacts {
+            format: FACTS_FORMAT,
+            server_version_num: version.0,
+            pg_control_version: copied.control.control_version,
+            catalog_version: copied.control.catalog_version,
+            source_role: if is_standby { SourceRole::Standby } else { SourceRole::Primary },
+            timeline,
+            start_lsn: start,
+            stop_lsn: copied.stop,
+            log: LogSegments {
+                segment_size_bytes: size,
+                first: size.file_name(timeline, first),
+                last: size.file_name(timeline, first + log.segments.saturating_sub(1)),
+                count: log.segments,
+            },
+            history_files,
+            backup_label: Text::from(copied.kept.backup_label.unwrap_or_default().as_slice()),
+            tablespace_map: Text::from(copied.kept.tablespace_map.unwrap_or_default().as_slice()),
+            tablespaces: copied
+                .announcement
+                .tablespaces
+                .iter()
+                .map(|row| TablespaceFact {
+                    id: row.id.to_string(),
+                    source_path: String::from_utf8_lossy(&row.location).into_owned(),
+                })
+                .collect(),
+            data_directory_mode: self.settings.get("data_directory_mode").to_owned(),
+            data_checksums: self.settings.is_on("data_checksums"),
+            pages,
+            settings: self.settings.values().clone(),
+        };
+        Ok(BackupFacts {
+            identity: server::source_identity(self.system, version),
+            engine: serde_json::to_value(facts).map_err(Error::internal)?,
+            warnings: damage_warning(pages, &damage).into_iter().collect(),
+            damage,
+        })
+    }
+}
+
+/// The copy of the files, from the first archive to the end of the command.
+struct Copy<'r> {
+    connection: &'r mut Connection,
+    sink: &'r dyn BackupSink,
+    order: &'r BackupOrder<'r>,
+    watch: &'r Watch<'r>,
+    announcement: Announcement,
+}
+
+/// What a complete copy leaves behind.
+struct Copied {
+    announcement: Announcement,
+    stop: Lsn,
+    findings: PageFindings,
+    kept: KeptFiles,
+    control: ControlFile,
+}
+
+impl Copy<'_> {
+    fn run(mut self, settings: &Settings, identifier: u64) -> Result<Copied> {
+        let shape = ClusterShape {
+            blocks_per_segment: settings.blocks_per_segment()?,
+            has_checksums: settings.is_on("data_checksums"),
+            announced_size_bytes: self.announcement.size_bytes,
+        };
+        let mut intake = Intake::new(self.sink, shape, &self.announcement.tablespaces);
+        self.take_archives(&mut intake)?;
+        intake.end_archives()?;
+        let manifest = self.take_manifest(&mut intake)?;
+        let stop = base::read_end(self.connection, self.announcement.start, self.watch)?;
+        self.check_manifest(&manifest, identifier, stop)?;
+        let control = ControlFile::parse(intake.kept.pg_control.as_deref().unwrap_or_default(), identifier)?;
+        Ok(Copied {
+            announcement: self.announcement,
+            stop,
+            findings: intake.findings,
+            kept: intake.kept,
+            control,
+        })
+    }
+
+    fn take_archives(&mut self, intake: &mut Intake<'_>) -> Result<()> {
+        let mut advanced = Instant::now();
+        loop {
+            match base::next_piece(self.connection, self.watch)? {
+                Piece::Data(bytes) => {
+                    intake.feed(bytes)?;
+                    self.order.progress.add_done(bytes.len() as u64);
+                    advanced = Instant::now();
+                }
+                Piece::Archive(name) => intake.begin_archive(name)?,
+                // Reports of progress alone are none.
+                Piece::Progress if advanced.elapsed() > self.watch.silence_max => {
+                    return Err(Fault::unreachable("The source has stopped sending data."));
+                }
+                Piece::Progress => {}
+                Piece::Manifest => return Ok(()),
+                Piece::End => return Err(Fault::hostile("a backup without a manifest")),
+            }
+        }
+    }
+
+    /// Stores the manifest as it is and compares it with what came.
+    fn take_manifest(&mut self, intake: &mut Intake<'_>) -> Result<ManifestFacts> {
+        let mut writer = self.sink.open(Member {
+            path: MemberPath::parse(b"meta/backup_manifest")?,
+            kind: MemberKind::File,
+            size: None,
+            mode: 0o600,
+            mtime_s: 0,
+            page_size: 0,
+            dedupe: Dedupe::Parent,
+        })?;
+        let (connection, watch) = (&mut *self.connection, self.watch);
+        let facts =
+            manifest::compare(&mut intake.ledger, |buffer| match base::next_piece(connection, watch)? {
+                Piece::Data(bytes) => {
+                    writer.write(bytes)?;
+                    buffer.extend_from_slice(bytes);
+                    Ok(true)
+                }
+                Piece::Progress => Ok(true),
+                Piece::End => Ok(false),
+                Piece::Archive(_) | Piece::Manifest => Err(Fault::hostile("an archive behind the manifest")),
+            })?;
+        writer.finish()?;
+        Ok(facts)
+    }
+
+    /// The manifest must speak of this backup.
+    fn check_manifest(&self, manifest: &ManifestFacts, identifier: u64, stop: Lsn) -> Result<()> {
+        let start = self.announcement.start;
+        let is_ours = manifest.wal_ranges.iter().any(|range| {
+            range.timeline == start.timeline && range.start == start.position && range.end == stop
+        });
+        if !is_ours || manifest.system_identifier.is_some_and(|named| named != identifier) {
+            return Err(Fault::hostile("the manifest of another backup"));
+        }
+        Ok(())
+    }
+}
+
+/// The registered database, and no other (faults.md B03).
+fn check_identity(order: &BackupOrder<'_>, system: System) -> Result<()> {
+    let found = system.identifier.to_string();
+    match order.identity {
+        Some(known) if known.system_identifier != found => Err(Fault::Domain(
+            Error::new(
+                ErrorKind::SourceRefused,
+                format!(
+                    "Another database answers at this address: its system identifier is {found}, the registered one has {}. \
+                     Nothing was stored.",
+                    known.system_identifier
+                ),
+            )
+            .with_hint("Correct the address, or register the new database as an instance of its own."),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Unique even when an attempt is begun twice: the server may not have noticed yet that the
+/// first connection is gone.
+fn slot_name(random: &dyn Randomness, order: &BackupOrder<'_>) -> String {
+    let mut suffix = [0; 4];
+    random.fill(&mut suffix);
+    format!("strongroom_{}_{}", order.attempt, hex::encode(suffix))
+}
+
+/// Creates the temporary slot and answers with the position from which it holds log.
+fn reserve_log(connection: &mut Connection, slot: &str, watch: &Watch<'_>) -> Result<Lsn> {
+    let slot = quote_identifier(slot);
+    connection.query(&format!("CREATE_REPLICATION_SLOT {slot} TEMPORARY PHYSICAL RESERVE_WAL"), watch)?;
+    let rows = connection.query(&format!("READ_REPLICATION_SLOT {slot}"), watch)?;
+    let [row] = rows.as_slice() else { return Err(Fault::hostile("no answer to READ_REPLICATION_SLOT")) };
+    Lsn::parse(row.text(1)?).ok_or_else(|| Fault::hostile("a malformed log position"))
+}
+
+fn damage_warning(pages: PageCounts, damage: &[PageDamage]) -> Option<String> {
+    let first = damage.first()?;
+    let (count, noun) = (pages.damaged, if pages.damaged == 1 { "page" } else { "pages" });
+    Some(format!(
+        "{count} {noun} of the source had a wrong checksum when read, the first is block {} of {}; \
+         the backup holds the damage as it is. Compare with older backups before they expire.",
+        first.block, first.relation
+    ))
+}

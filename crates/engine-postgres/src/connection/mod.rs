@@ -1,0 +1,308 @@
+//! One connection to a PostgreSQL server: simple queries and the replication protocol's copy
+//! streams, over blocking sockets.
+//!
+//! Must never know what a backup is; it moves messages.
+
+mod inbox;
+mod login;
+mod tls;
+mod transport;
+mod watch;
+
+use std::io::{self, Write};
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use postgres_protocol::message::frontend;
+use rustls::ClientConnection;
+use strongroom_core::engine::Source;
+use strongroom_core::limits;
+
+pub(crate) use self::inbox::Message;
+use self::inbox::{Envelope, Inbox};
+pub(crate) use self::login::Purpose;
+use self::transport::{Transport, broken, is_tick};
+pub(crate) use self::watch::{TICK, Watch};
+use crate::fault::{Fault, Result, ServerError};
+
+/// The most rows, and bytes of rows, of one result that is held in memory.
+const ROWS_MAX: usize = 100_000;
+const ROWS_SIZE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Time for the answer to a command that asks for a setting or the like.
+const COMMAND_TIMEOUT: Duration = Duration::from_millis(limits::SOURCE_IDLE_TIMEOUT_MS);
+/// Time for the farewell on a connection that is dropped.
+const FAREWELL_TIMEOUT: Duration = Duration::from_millis(100);
+
+/// A logged-in session.
+pub(crate) struct Connection {
+    transport: Transport,
+    inbox: Inbox,
+    /// Time spent waiting since the server last said anything; our own slowness does not count.
+    silence: Duration,
+    is_channel_bound: bool,
+}
+
+/// One row of a simple query: text, or NULL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Row(Vec<Option<Vec<u8>>>);
+
+impl Connection {
+    /// Connects and logs in, within [`limits::SOURCE_CONNECT_TIMEOUT_MS`] altogether.
+    pub(crate) fn open(source: &Source, purpose: Purpose<'_>, watch: &Watch<'_>) -> Result<Self> {
+        let watch = watch.with_deadline(Duration::from_millis(limits::SOURCE_CONNECT_TIMEOUT_MS));
+        let mut connection = Self {
+            transport: Transport::open(source, &watch)?,
+            inbox: Inbox::new(),
+            silence: Duration::ZERO,
+            is_channel_bound: false,
+        };
+        login::log_in(&mut connection, source, purpose, &watch)?;
+        Ok(connection)
+    }
+
+    /// The TLS session, when the connection is encrypted.
+    pub(crate) fn session(&self) -> Option<&ClientConnection> {
+        self.transport.session()
+    }
+
+    /// Whether the login proved that the TLS channel ends at the server that knows the password.
+    pub(crate) fn is_channel_bound(&self) -> bool {
+        self.is_channel_bound
+    }
+
+    /// Our own end of the connection.
+    pub(crate) fn local_address(&self) -> Option<std::net::IpAddr> {
+        self.transport.socket().local_addr().ok().map(|address| address.ip().to_canonical())
+    }
+
+    /// Sends a command; the answer is read with [`Self::receive`].
+    pub(crate) fn start_command(&mut self, command: &str, watch: &Watch<'_>) -> Result<()> {
+        let mut message = BytesMut::new();
+        frontend::query(command, &mut message).map_err(|_| Fault::hostile("a name that holds a NUL byte"))?;
+        self.send(&message, watch)
+    }
+
+    /// Runs a command to its end and answers with the rows of all its results.
+    pub(crate) fn query(&mut self, command: &str, watch: &Watch<'_>) -> Result<Vec<Row>> {
+        let watch = &watch.with_deadline(COMMAND_TIMEOUT);
+        self.start_command(command, watch)?;
+        let answer = self.read_rows(watch);
+        if let Err(Fault::Server(error)) = &answer
+            && !error.is_fatal()
+        {
+            self.skip_to_ready(watch)?;
+        }
+        answer
+    }
+
+    /// The single value that a command like `SHOW` answers with.
+    pub(crate) fn query_value(&mut self, command: &str, watch: &Watch<'_>) -> Result<String> {
+        let rows = self.query(command, watch)?;
+        match rows.as_slice() {
+            [row] => Ok(row.text(0)?.to_owned()),
+            _ => Err(Fault::hostile(format!("{} rows in answer to {command}", rows.len()))),
+        }
+    }
+
+    fn read_rows(&mut self, watch: &Watch<'_>) -> Result<Vec<Row>> {
+        let mut rows = Vec::new();
+        let mut size = 0;
+        loop {
+            let message = self.receive(watch)?;
+            match message.tag {
+                b'D' => {
+                    size += message.body.len();
+                    if rows.len() >= ROWS_MAX || size > ROWS_SIZE_BYTES_MAX {
+                        return Err(Fault::hostile("a result without an end"));
+                    }
+                    rows.push(Row::decode(message.body)?);
+                }
+                b'Z' => return Ok(rows),
+                // Row description, end of one result, empty query.
+                b'T' | b'C' | b'I' => {}
+                tag => return Err(login::unexpected(tag, "in answer to a query")),
+            }
+        }
+    }
+
+    fn skip_to_ready(&mut self, watch: &Watch<'_>) -> Result<()> {
+        while self.receive(watch)?.tag != b'Z' {}
+        Ok(())
+    }
+
+    /// The next message. Notices and parameter reports are dealt with here; an error report of
+    /// the server is an `Err`.
+    pub(crate) fn receive(&mut self, watch: &Watch<'_>) -> Result<Message<'_>> {
+        loop {
+            if let Some(envelope) = self.receive_within(TICK, watch)? {
+                return Ok(self.inbox.open(envelope));
+            }
+        }
+    }
+
+    /// As [`Self::receive`], for callers with other duties: gives up after `limit`, with `None`.
+    pub(crate) fn poll(&mut self, limit: Duration, watch: &Watch<'_>) -> Result<Option<Message<'_>>> {
+        let envelope = self.receive_within(limit, watch)?;
+        Ok(envelope.map(|envelope| self.inbox.open(envelope)))
+    }
+
+    /// Waits until a message is there, without taking it; `false` when `limit` has passed.
+    pub(crate) fn has_message_within(&mut self, limit: Duration, watch: &Watch<'_>) -> Result<bool> {
+        let envelope = self.receive_within(limit, watch)?;
+        if let Some(envelope) = &envelope {
+            self.inbox.put_back(envelope);
+        }
+        Ok(envelope.is_some())
+    }
+
+    fn receive_within(&mut self, limit: Duration, watch: &Watch<'_>) -> Result<Option<Envelope>> {
+        let until = Instant::now() + limit;
+        loop {
+            while let Some(envelope) = self.inbox.take()? {
+                if let Some(envelope) = self.deal_with(envelope)? {
+                    return Ok(Some(envelope));
+                }
+                // Chatter alone must not keep a caller from its deadline.
+                watch.check()?;
+            }
+            if self.read_once(watch)? == 0 && Instant::now() >= until {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Waits at most one tick for bytes; 0 when none came.
+    fn read_once(&mut self, watch: &Watch<'_>) -> Result<usize> {
+        let begun = Instant::now();
+        match self.inbox.fill(&mut self.transport) {
+            Ok(0) => Err(Fault::unreachable("The source closed the connection.")),
+            Ok(count) => {
+                self.silence = Duration::ZERO;
+                Ok(count)
+            }
+            Err(error) if is_tick(&error) => {
+                watch.check()?;
+                self.silence += begun.elapsed();
+                if self.silence > watch.silence_max {
+                    let seconds = self.silence.as_secs();
+                    return Err(Fault::unreachable(format!("The source has been silent for {seconds} s.")));
+                }
+                Ok(0)
+            }
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                Err(Fault::unreachable("The source closed the connection."))
+            }
+            Err(error) => Err(broken(&error).into()),
+        }
+    }
+
+    /// Swallows what may come at any time; hands everything else back.
+    fn deal_with(&mut self, envelope: Envelope) -> Result<Option<Envelope>> {
+        let message = self.inbox.open(envelope.clone());
+        match message.tag {
+            b'E' => Err(Fault::Server(Box::new(ServerError::decode(message.body)))),
+            b'N' => {
+                let notice = ServerError::decode(message.body);
+                tracing::debug!(severity = notice.severity, code = notice.code, "notice: {}", notice.message);
+                Ok(None)
+            }
+            // Reports of parameters: what is needed of them is asked for.
+            b'S' => Ok(None),
+            _ => Ok(Some(envelope)),
+        }
+    }
+
+    /// Sends bytes that are whole messages already.
+    pub(crate) fn send(&mut self, mut bytes: &[u8], watch: &Watch<'_>) -> Result<()> {
+        let begun = Instant::now();
+        while !bytes.is_empty() {
+            match self.transport.write(bytes) {
+                Ok(0) => return Err(Fault::unreachable("The source closed the connection.")),
+                Ok(count) => bytes = &bytes[count..],
+                Err(error) if is_tick(&error) => {
+                    watch.check()?;
+                    if begun.elapsed() > watch.silence_max {
+                        return Err(Fault::unreachable("The source has stopped reading."));
+                    }
+                }
+                Err(error) => return Err(broken(&error).into()),
+            }
+        }
+        match self.transport.flush() {
+            Err(error) if !is_tick(&error) => Err(broken(&error).into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Drop for Connection {
+    /// Says goodbye, so that the server frees slots and backup mode now and not at a timeout.
+    fn drop(&mut self) {
+        let mut farewell = BytesMut::new();
+        frontend::terminate(&mut farewell);
+        let _ = self.transport.socket().set_write_timeout(Some(FAREWELL_TIMEOUT));
+        let _ = self.transport.write(&farewell);
+        let _ = self.transport.flush();
+        let _ = self.transport.socket().shutdown(std::net::Shutdown::Both);
+    }
+}
+
+impl Row {
+    /// Decodes a DataRow: a count, then for each field a length (−1 for NULL) and its text.
+    pub(crate) fn decode(body: &[u8]) -> Result<Self> {
+        let malformed = || Fault::hostile("a malformed row");
+        let (count, mut rest) = body.split_first_chunk().ok_or_else(malformed)?;
+        let count = usize::from(u16::from_be_bytes(*count));
+        let mut fields = Vec::new();
+        for _ in 0..count {
+            let (length, after) = rest.split_first_chunk().ok_or_else(malformed)?;
+            let Ok(length) = usize::try_from(i32::from_be_bytes(*length)) else {
+                fields.push(None);
+                rest = after;
+                continue;
+            };
+            let (text, after) = after.split_at_checked(length).ok_or_else(malformed)?;
+            fields.push(Some(text.to_vec()));
+            rest = after;
+        }
+        Ok(Self(fields))
+    }
+
+    /// A field as raw bytes; `None` for NULL.
+    pub(crate) fn bytes(&self, field: usize) -> Result<Option<&[u8]>> {
+        match self.0.get(field) {
+            Some(value) => Ok(value.as_deref()),
+            None => Err(Fault::hostile("a row with too few fields")),
+        }
+    }
+
+    /// A field that must be there and be text.
+    pub(crate) fn text(&self, field: usize) -> Result<&str> {
+        self.bytes(field)?
+            .and_then(|value| std::str::from_utf8(value).ok())
+            .ok_or_else(|| Fault::hostile("a field without text where one is needed"))
+    }
+
+    /// A field that must be there and be parsable.
+    pub(crate) fn parse<T: std::str::FromStr>(&self, field: usize) -> Result<T> {
+        self.text(field)?.trim().parse().map_err(|_| Fault::hostile("a field that is not a number"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn h06_malformed_rows_are_refused() {
+        let row = [0, 2, 0, 0, 0, 1, b'7', 0xff, 0xff, 0xff, 0xff];
+        let decoded = Row::decode(&row).unwrap();
+        assert_eq!(decoded.parse::<u32>(0).unwrap(), 7);
+        assert_eq!(decoded.bytes(1).unwrap(), None);
+        assert!(decoded.text(1).is_err() && decoded.bytes(2).is_err());
+        for length in 0..row.len() {
+            assert!(Row::decode(&row[..length]).is_err(), "{length}");
+        }
+        assert!(Row::decode(&[0, 1, 0x7f, 0xff, 0xff, 0xff, 1]).is_err());
+    }
+}

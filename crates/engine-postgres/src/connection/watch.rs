@@ -1,0 +1,64 @@
+//! What a blocking wait looks at: the cancel token, the other connection, the clock.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use strongroom_core::engine::CancelToken;
+use strongroom_core::limits;
+
+use crate::fault::{Fault, Result};
+
+/// The longest a wait sleeps before it looks around.
+pub(crate) const TICK: Duration = Duration::from_millis(500);
+
+/// How long, and for whose sake, a wait goes on.
+#[derive(Clone, Copy)]
+pub(crate) struct Watch<'a> {
+    cancel: &'a CancelToken,
+    abandoned: Option<&'a AtomicBool>,
+    deadline: Option<Instant>,
+    /// Silence of the server after which it is given up.
+    pub(crate) silence_max: Duration,
+}
+
+impl<'a> Watch<'a> {
+    pub(crate) fn new(cancel: &'a CancelToken) -> Self {
+        Self {
+            cancel,
+            abandoned: None,
+            deadline: None,
+            silence_max: Duration::from_millis(limits::SOURCE_IDLE_TIMEOUT_MS),
+        }
+    }
+
+    /// Also ends when the other connection of the backup has failed.
+    pub(crate) fn with_partner(self, abandoned: &'a AtomicBool) -> Self {
+        Self { abandoned: Some(abandoned), ..self }
+    }
+
+    /// Takes a longer silence of the server for work.
+    pub(crate) fn with_silence(self, silence_max: Duration) -> Self {
+        Self { silence_max, ..self }
+    }
+
+    /// Also ends when `limit` has passed, whatever the server sends.
+    pub(crate) fn with_deadline(self, limit: Duration) -> Self {
+        Self { deadline: Some(Instant::now() + limit.min(self.remaining())), ..self }
+    }
+
+    pub(crate) fn check(&self) -> Result<()> {
+        self.cancel.check()?;
+        if self.abandoned.is_some_and(|abandoned| abandoned.load(Ordering::Acquire)) {
+            return Err(Fault::Abandoned);
+        }
+        if self.remaining().is_zero() {
+            return Err(Fault::unreachable("The source did not answer in time."));
+        }
+        Ok(())
+    }
+
+    /// Time until the deadline; very long without one.
+    pub(crate) fn remaining(&self) -> Duration {
+        self.deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()))
+    }
+}

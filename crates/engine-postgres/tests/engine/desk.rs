@@ -1,0 +1,133 @@
+//! What every test needs to ask the engine for something.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use strongroom_core::Result;
+use strongroom_core::engine::{
+    BackupFacts, BackupOrder, CancelToken, Engine, Probe, RestoreOrder, Source, SourceIdentity, TlsMode,
+};
+use strongroom_core::id::AttemptId;
+use strongroom_core::progress::Progress;
+use strongroom_core::time::Randomness;
+use strongroom_engine_postgres::PostgresEngine;
+use strongroom_testkit::postgres::PostgresServer;
+use tempfile::TempDir;
+
+use crate::folder_sink::FolderSink;
+
+pub(crate) const ROLE: &str = "strongroom \"test\"";
+pub(crate) const PASSWORD: &str = "correct horse ünd battery";
+
+/// Numbers that differ and repeat from run to run.
+struct Counting(AtomicU64);
+
+impl Randomness for Counting {
+    fn fill(&self, bytes: &mut [u8]) {
+        for byte in bytes {
+            *byte = self.0.fetch_add(1, Ordering::Relaxed).to_le_bytes()[0];
+        }
+    }
+}
+
+pub(crate) fn engine() -> PostgresEngine {
+    PostgresEngine::new(Arc::new(Counting(AtomicU64::new(7))))
+}
+
+/// A role as the documentation asks for it: replication and nothing else.
+pub(crate) fn create_role(server: &PostgresServer) {
+    let sql = format!("create role \"strongroom \"\"test\"\"\" login replication password '{PASSWORD}'");
+    server.psql("postgres", &sql).unwrap();
+}
+
+pub(crate) fn source(server: &PostgresServer) -> Source {
+    source_at(server.port())
+}
+
+pub(crate) fn source_at(port: u16) -> Source {
+    Source {
+        host: "127.0.0.1".to_owned(),
+        port,
+        user: ROLE.to_owned(),
+        password: PASSWORD.to_owned().into(),
+        tls: TlsMode::Disable,
+        ca_pem: None,
+        allow_md5: false,
+    }
+}
+
+/// One backup in a temporary folder.
+pub(crate) struct Taken {
+    pub(crate) folder: TempDir,
+    pub(crate) sink: FolderSink,
+    pub(crate) progress: Arc<Progress>,
+    pub(crate) cancel: CancelToken,
+    pub(crate) identity: Option<SourceIdentity>,
+}
+
+impl Taken {
+    pub(crate) fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        // The server's account must be able to reach what lies inside.
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(folder.path(), mode).unwrap();
+        let sink = FolderSink::new(folder.path());
+        Self { folder, sink, progress: Arc::default(), cancel: CancelToken::new(), identity: None }
+    }
+
+    pub(crate) fn take(&self, source: &Source) -> Result<BackupFacts> {
+        let order = BackupOrder {
+            source,
+            attempt: AttemptId::from_bytes([0x42; 16]),
+            label: "first's backup",
+            identity: self.identity.as_ref(),
+            cancel: &self.cancel,
+            progress: &self.progress,
+        };
+        engine().backup(&order, &self.sink)
+    }
+
+    /// The directories a restore would write tablespaces to.
+    pub(crate) fn tablespace_dirs(&self, facts: &BackupFacts) -> BTreeMap<String, PathBuf> {
+        let tablespaces = engine().tablespaces(facts).unwrap();
+        tablespaces.into_iter().map(|one| (one.id.clone(), self.sink.tablespace_dir(&one.id))).collect()
+    }
+
+    pub(crate) fn finish_restore(&self, facts: &BackupFacts) -> Result<Vec<String>> {
+        let tablespaces = self.tablespace_dirs(facts);
+        engine().finish_restore(&RestoreOrder {
+            target: &self.sink.data_dir(),
+            facts,
+            tablespaces: &tablespaces,
+            port: None,
+        })
+    }
+
+    /// Starts a server on the restored copy, tablespaces included.
+    pub(crate) fn boot(&self, version: u32, facts: &BackupFacts) -> PostgresServer {
+        for directory in self.tablespace_dirs(facts).values() {
+            strongroom_testkit::account::Account::ordinary().own(directory).unwrap();
+        }
+        PostgresServer::adopt(version, &self.sink.data_dir()).unwrap()
+    }
+}
+
+pub(crate) fn probe(source: &Source) -> Result<Probe> {
+    engine().probe(source, &CancelToken::new())
+}
+
+/// A field of the engine's own facts.
+pub(crate) fn fact<'f>(facts: &'f BackupFacts, name: &str) -> &'f serde_json::Value {
+    facts.engine.get(name).unwrap_or_else(|| panic!("{name} in {}", facts.engine))
+}
+
+pub(crate) fn position(facts: &BackupFacts, name: &str) -> u64 {
+    let (high, low) = fact(facts, name).as_str().unwrap().split_once('/').unwrap();
+    (u64::from_str_radix(high, 16).unwrap() << 32) | u64::from_str_radix(low, 16).unwrap()
+}
+
+pub(crate) fn path_text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
