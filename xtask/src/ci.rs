@@ -40,7 +40,9 @@ fn deny() -> anyhow::Result<()> {
     cargo(&["deny", "--all-features", "check", "licenses", "bans", "sources"])?;
     // The list of known weaknesses is elsewhere; a builder without a way there still checks the rest.
     if let Err(error) = cargo(&["deny", "fetch", "db"]) {
-        say::note(format_args!("!! known weaknesses were NOT CHECKED, their list cannot be fetched: {error:#}"));
+        say::note(format_args!(
+            "!! known weaknesses were NOT CHECKED, their list cannot be fetched: {error:#}"
+        ));
         return Ok(());
     }
     cargo(&["deny", "--all-features", "check", "advisories"])

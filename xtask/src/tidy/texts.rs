@@ -20,7 +20,8 @@ const STATEMENTS: &[(&str, &str)] = &[
 ];
 
 /// Parts of object keys (docs/formats/repository.md) that nobody else may spell.
-const KEY_PARTS: &[&str] = &["/pk/", "/at/", "/tb/", "/in/", "/hold/", "keys/{", "l/{"];
+const KEY_PARTS: &[&str] = &["/pk/", "/at/", "/tb/", "/in/", "/hold/"];
+const KEY_BEGINNINGS: &[&str] = &["keys/", "l/"];
 
 pub(crate) fn check(sources: &[Source]) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -49,7 +50,10 @@ fn is_sql(text: &str) -> bool {
 }
 
 fn is_object_key(text: &str) -> bool {
-    !text.starts_with("http") && !text.contains(' ') && KEY_PARTS.iter().any(|part| text.contains(part))
+    !text.starts_with("http")
+        && !text.contains(' ')
+        && (KEY_PARTS.iter().any(|part| text.contains(part))
+            || KEY_BEGINNINGS.iter().any(|beginning| text.starts_with(beginning)))
 }
 
 #[cfg(test)]
@@ -75,9 +79,14 @@ mod tests {
     }
 
     #[test]
+    fn a_path_that_only_looks_alike_is_no_object_key() {
+        assert!(found("crates/engine-x/src/lib.rs", r#"fn f() { g(format!("wal/{name}")); }"#).is_empty());
+    }
+
+    #[test]
     fn an_object_key_outside_the_repository_is_found() {
-        let code = r#"fn f() { put(format!("{prefix}/at/{attempt}")); }"#;
-        assert_eq!(found("crates/service/src/lib.rs", code), [KEY_RULE]);
+        let code = r#"fn f() { put(format!("{prefix}/at/{attempt}")); get(format!("l/{lineage}")); }"#;
+        assert_eq!(found("crates/service/src/lib.rs", code), [KEY_RULE, KEY_RULE]);
         assert!(found("crates/repository/src/layout.rs", code).is_empty());
     }
 }
