@@ -17,8 +17,7 @@ pub(crate) fn check(sources: &[Source]) -> Vec<Finding> {
     let mut tested = BTreeSet::new();
     for source in sources {
         if let Some(file) = source.syntax() {
-            let mut collector =
-                NameCollector { in_test: source.path.contains("/tests/"), found: &mut tested };
+            let mut collector = NameCollector { in_test: source.is_test_file(), found: &mut tested };
             collector.visit_file(file);
         }
     }

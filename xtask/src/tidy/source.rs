@@ -35,9 +35,10 @@ impl Source {
         self.syntax.is_some()
     }
 
-    /// Integration tests, benches and examples: code that never ships.
+    /// Integration tests, benches, examples and unit tests in a file of their own: never shipped.
     pub(crate) fn is_test_file(&self) -> bool {
         ["/tests/", "/benches/", "/examples/"].iter().any(|folder| self.path.contains(folder))
+            || ["_tests.rs", "/tests.rs"].iter().any(|ending| self.path.ends_with(ending))
     }
 
     /// The name of the crate's folder: `catalog` for `crates/catalog/src/lib.rs`.
