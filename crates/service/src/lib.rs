@@ -1,1 +1,40 @@
-//! placeholder
+//! Use cases and durable work: the only crate that decides.
+//!
+//! The adapters (HTTP, commands) call [`Service`]; workers run its jobs. It knows the catalog, the
+//! repository and the engines by their ports, and must never know HTTP, SQL or a byte of an
+//! engine's protocol.
+
+mod backups;
+mod bootstrap;
+pub mod content;
+mod doctor;
+mod endpoint_policy;
+mod engines;
+mod failure;
+mod identity;
+mod instances;
+mod jobs;
+mod parts;
+mod procedures;
+mod reading;
+mod recovery_kit;
+mod repository_state;
+pub mod restore;
+mod tokens;
+pub mod work;
+
+pub use backups::BackupRef;
+pub use bootstrap::{Bootstrap, first_start};
+pub use engines::Engines;
+pub use failure::{KINDS, code_of, kind_of};
+pub use identity::{Action, Caller, Scope};
+pub use instances::{Added, NewInstance};
+pub use jobs::JobDetail;
+pub use parts::{Parts, Service, Settings};
+pub use reading::RestoreFacts;
+pub use recovery_kit::RecoveryKit;
+pub use tokens::{IssuedToken, NewToken};
+
+/// What callers see of the catalog's own types.
+pub use strongroom_catalog::{BackupFilter, Cursor, MetricsReading, Role, TokenRow};
+pub use strongroom_repository::RepositoryStat;

@@ -1,0 +1,77 @@
+//! Writes a content stream.
+
+use serde_json::json;
+use strongroom_core::{Error, Result};
+use strongroom_repository::{Frame, FrameBody};
+
+use super::{DATA, DATA_BYTES_MAX, END_OF_SEGMENT, END_OF_STREAM, ERROR, FILL, HEADER_BYTES, MAGIC};
+use crate::failure::code_of;
+
+/// Turns frames into bytes, handed to a sink as they are made.
+pub struct ContentWriter<'a> {
+    sink: &'a mut dyn FnMut(Vec<u8>) -> Result<()>,
+}
+
+impl<'a> ContentWriter<'a> {
+    pub fn new(sink: &'a mut dyn FnMut(Vec<u8>) -> Result<()>) -> Self {
+        Self { sink }
+    }
+
+    pub fn begin(&mut self) -> Result<()> {
+        (self.sink)(MAGIC.to_vec())
+    }
+
+    pub fn frame(&mut self, frame: &Frame) -> Result<()> {
+        match &frame.body {
+            FrameBody::Fill { byte, length } => {
+                let mut out = header(FILL, (frame.member, frame.segment), frame.offset, *length, 1);
+                out.push(*byte);
+                (self.sink)(out)
+            }
+            FrameBody::Data(data) => {
+                let mut offset = frame.offset;
+                for part in data.chunks(DATA_BYTES_MAX) {
+                    let at = (frame.member, frame.segment);
+                    let mut out = header(DATA, at, offset, part.len() as u64, 32 + part.len());
+                    out.extend_from_slice(blake3::hash(part).as_bytes());
+                    out.extend_from_slice(part);
+                    (self.sink)(out)?;
+                    offset += part.len() as u64;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    pub fn end_segment(&mut self, member: u64, segment: u32) -> Result<()> {
+        (self.sink)(header(END_OF_SEGMENT, (member, segment), 0, 0, 0))
+    }
+
+    /// Ends the stream with a failure, in public words.
+    pub fn error(&mut self, error: &Error, request_id: &str) -> Result<()> {
+        let body = json!({
+            "code": code_of(error.kind()),
+            "message": error.public(),
+            "hint": error.hint().unwrap_or_default(),
+            "request_id": request_id,
+        });
+        let body = body.to_string();
+        let mut out = header(ERROR, (0, 0), 0, body.len() as u64, body.len());
+        out.extend_from_slice(body.as_bytes());
+        (self.sink)(out)
+    }
+
+    pub fn end(&mut self, segments: u64) -> Result<()> {
+        (self.sink)(header(END_OF_STREAM, (0, 0), 0, segments, 0))
+    }
+}
+
+fn header(kind: u8, at: (u64, u32), offset: u64, length: u64, more: usize) -> Vec<u8> {
+    let mut out = Vec::with_capacity(HEADER_BYTES + more);
+    out.push(kind);
+    out.extend_from_slice(&at.0.to_le_bytes());
+    out.extend_from_slice(&at.1.to_le_bytes());
+    out.extend_from_slice(&offset.to_le_bytes());
+    out.extend_from_slice(&length.to_le_bytes());
+    out
+}

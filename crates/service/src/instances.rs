@@ -1,0 +1,165 @@
+//! Instances: the source databases, checked before anything is saved.
+
+use secrecy::SecretString;
+use serde_json::json;
+use strongroom_core::backup::InstanceRef;
+use strongroom_core::engine::{CancelToken, EngineKind, Probe, Source, TlsMode};
+use strongroom_core::id::{InstanceId, LineageId, NodeId};
+use strongroom_core::instance::{Instance, InstanceState};
+use strongroom_core::text::InstanceName;
+use strongroom_core::{Error, ErrorKind, Result};
+
+use crate::endpoint_policy::check_host;
+use crate::identity::{Action, Scope};
+use crate::parts::Service;
+
+/// A wish to register, fields valid by themselves.
+#[derive(Debug, Clone)]
+pub struct NewInstance {
+    pub name: InstanceName,
+    pub engine: EngineKind,
+    pub host: String,
+    pub port: u16,
+    pub user: String,
+    pub password: SecretString,
+    pub tls: TlsMode,
+    pub ca_pem: Option<String>,
+    pub allow_md5: bool,
+}
+
+/// What came of registering. Without an instance, nothing was saved.
+#[derive(Debug, Clone)]
+pub struct Added {
+    pub instance: Option<Instance>,
+    pub probe: Probe,
+}
+
+impl Service {
+    /// Checks the source; saves it when nothing is missing.
+    pub async fn instance_add(&self, scope: &Scope, new: NewInstance) -> Result<Added> {
+        scope.require(Action::Operate)?;
+        self.refuse_taken_name(scope, &new.name).await?;
+        let source = Source {
+            host: new.host,
+            port: new.port,
+            user: new.user,
+            password: new.password,
+            tls: new.tls,
+            ca_pem: new.ca_pem,
+            allow_md5: new.allow_md5,
+        };
+        let (probe, source) = self.probe(new.engine, source).await?;
+        let identity = match &probe.identity {
+            Some(identity) if probe.passed() => identity.clone(),
+            _ => return Ok(Added { instance: None, probe }),
+        };
+        let (raw, now) = (self.uuid(), self.now());
+        let instance = Instance {
+            id: InstanceId::issue(raw, new.engine),
+            node_id: NodeId::issue(self.uuid(), new.engine),
+            project_id: scope.project().clone(),
+            name: new.name,
+            engine: new.engine,
+            version: identity.version,
+            system_identifier: identity.system_identifier,
+            state: InstanceState::Ready,
+            host: source.host,
+            port: source.port,
+            user: source.user,
+            tls: source.tls,
+            ca_pem: source.ca_pem,
+            allow_md5: source.allow_md5,
+            lineage_id: LineageId::issue(raw),
+            created: now,
+            updated: now,
+        };
+        let detail = json!({ "name": instance.name.as_str(), "host": instance.host, "port": instance.port });
+        let audit = self.audit(scope, "instance.add", instance.id.as_str(), detail);
+        self.catalog().instance_admit(&instance, &source.password, &audit).await?;
+        Ok(Added { instance: Some(instance), probe })
+    }
+
+    /// The database decides in the end; this spares the source a check that would be for nothing.
+    async fn refuse_taken_name(&self, scope: &Scope, name: &InstanceName) -> Result<()> {
+        let wanted = InstanceRef::Any(name.as_str().to_owned());
+        match self.catalog().instance_find(scope.project(), &wanted).await? {
+            None => Ok(()),
+            Some(_) => Err(Error::new(
+                ErrorKind::InstanceNameTaken,
+                format!("An instance is called {name} already; nothing was saved."),
+            )
+            .with_hint("choose another name, or remove the other instance first")),
+        }
+    }
+
+    async fn probe(&self, engine: EngineKind, source: Source) -> Result<(Probe, Source)> {
+        let engine = self.parts().engines.get(engine)?.clone();
+        let allow_loopback = self.parts().settings.allow_loopback;
+        self.blocking(move |_| {
+            check_host(&source.host, source.port, allow_loopback)?;
+            Ok((engine.probe(&source, &CancelToken::new())?, source))
+        })
+        .await
+    }
+
+    pub async fn instance_list(&self, scope: &Scope) -> Result<Vec<Instance>> {
+        scope.require(Action::Read)?;
+        self.catalog().instance_list(scope.project()).await
+    }
+
+    /// A registered instance; a retired one is not found.
+    pub async fn instance_find(&self, scope: &Scope, wanted: &InstanceRef) -> Result<Instance> {
+        scope.require(Action::Read)?;
+        self.catalog().instance_find(scope.project(), wanted).await?.ok_or_else(|| {
+            Error::new(ErrorKind::InstanceNotFound, "There is no such instance.")
+                .with_hint("`strongroom instance list` shows what is registered")
+        })
+    }
+
+    /// An instance as a filter: a retired one still names its backups.
+    pub async fn instance_for_filter(&self, scope: &Scope, text: &str) -> Result<Instance> {
+        scope.require(Action::Read)?;
+        if let Some(instance) =
+            self.catalog().instance_find(scope.project(), &InstanceRef::Any(text.to_owned())).await?
+        {
+            return Ok(instance);
+        }
+        self.catalog()
+            .instance_find_any(scope.project(), text)
+            .await?
+            .ok_or_else(|| Error::new(ErrorKind::InstanceNotFound, "There is no such instance."))
+    }
+
+    /// Looks at the source again and records whether it can be backed up.
+    pub async fn instance_check(&self, scope: &Scope, wanted: &InstanceRef) -> Result<Probe> {
+        scope.require(Action::Operate)?;
+        let instance = self.instance_find(scope, wanted).await?;
+        let source = self.source_of(&instance).await?;
+        let (probe, _) = self.probe(instance.engine, source).await?;
+        let state = if probe.passed() { InstanceState::Ready } else { InstanceState::Unreachable };
+        let version =
+            probe.identity.as_ref().map_or(instance.version.as_str(), |identity| identity.version.as_str());
+        self.catalog().instance_observe(&instance.id, state, version, self.now()).await?;
+        Ok(probe)
+    }
+
+    /// Retires an instance: its backups stay listed, restorable and deletable.
+    pub async fn instance_remove(&self, scope: &Scope, wanted: &InstanceRef) -> Result<()> {
+        scope.require(Action::Operate)?;
+        let instance = self.instance_find(scope, wanted).await?;
+        let audit = self.audit(scope, "instance.remove", instance.id.as_str(), json!({}));
+        self.catalog().instance_retire(scope.project(), &instance.id, &audit, self.now()).await
+    }
+
+    pub(crate) async fn source_of(&self, instance: &Instance) -> Result<Source> {
+        Ok(Source {
+            host: instance.host.clone(),
+            port: instance.port,
+            user: instance.user.clone(),
+            password: self.catalog().instance_password(&instance.id).await?,
+            tls: instance.tls,
+            ca_pem: instance.ca_pem.clone(),
+            allow_md5: instance.allow_md5,
+        })
+    }
+}

@@ -1,0 +1,275 @@
+//! A backup, from a claimed job to COMPLETED.
+//!
+//! | Step | Effect | On a later try |
+//! |---|---|---|
+//! | plan | choose the parent | chosen anew |
+//! | open | the attempt's id is recorded, then its intent is put | always a new attempt |
+//! | stream | the engine writes members | the old attempt's packs become garbage |
+//! | prove | every pack looked at, a sample read back | – |
+//! | seal | the verdict: the one commit point | read back: ours goes on, abandoned stops |
+//! | publish | one transaction: COMPLETED, job succeeded | zero rows changed: we were fenced |
+//!
+//! Whoever takes over a job looks first at the attempts recorded by earlier claims: a sealed one is
+//! published, any other is abandoned before a new one begins. A stream is never resumed half-way:
+//! its consistency ended with its connection.
+
+use std::path::PathBuf;
+
+use serde_json::json;
+use strongroom_catalog::Published;
+use strongroom_core::backup::Backup;
+use strongroom_core::engine::{BackupFacts, BackupOrder, PageDamage, SourceIdentity};
+use strongroom_core::id::AttemptId;
+use strongroom_core::instance::Instance;
+use strongroom_core::size::ByteSize;
+use strongroom_core::{Error, ErrorKind, Result, Retry};
+use strongroom_repository::{
+    Attempt, AttemptStart, Begun, CatalogRecord, Lineage, SealOutcome, SealedSummary, Verdict,
+};
+
+use super::backup_of;
+use crate::work::JobContext;
+
+/// How often a parent may be forgotten under our hands before the try is given back.
+const PLANS_MAX: u32 = 5;
+
+pub(super) fn run(context: &JobContext) -> Result<()> {
+    let backup = backup_of(context)?;
+    let lineage = context.service.repository().lineage(&backup.project_id, &backup.lineage_id)?;
+    if let Some(sealed) = settle_earlier_attempts(context, &lineage)? {
+        return publish(context, &lineage, &backup, &sealed, Vec::new());
+    }
+    if context.job.attempts > strongroom_core::limits::JOB_ATTEMPTS_MAX {
+        return Err(Error::new(
+            ErrorKind::Internal,
+            "The backup was tried three times and each time its worker ended; nothing of it is used.",
+        )
+        .with_hint("look at the server's log, then create the backup again")
+        .with_retry(Retry::Never));
+    }
+    let instance = instance_of(context, &backup)?;
+    for _ in 0..PLANS_MAX {
+        let parent = lineage.latest_parent()?;
+        context.record("plan", json!({ "parent": parent.map(|parent| parent.to_string()) }))?;
+        let id = AttemptId::new(context.service.uuid());
+        context.record("open", json!({ "attempt": id.to_string() }))?;
+        match lineage.begin(start(context, id, parent)?)? {
+            Begun::ParentGone => {
+                tracing::info!(job.id = %context.job.id, "The parent was forgotten; planning anew.")
+            }
+            Begun::Started(attempt) => {
+                let worked = work(context, &backup, &instance, attempt);
+                return conclude(context, &lineage, &backup, id, worked);
+            }
+        }
+    }
+    Err(Error::new(ErrorKind::Unavailable, "The backups to compare with were deleted again and again."))
+}
+
+/// Attempts that earlier claims of this job recorded: sealed wins, everything else is abandoned.
+fn settle_earlier_attempts(context: &JobContext, lineage: &Lineage) -> Result<Option<SealedSummary>> {
+    let id = context.job.id.clone();
+    let steps = context.catalog(|catalog| async move { catalog.job_steps(&id).await })?;
+    for step in steps.iter().filter(|step| step.name == "open") {
+        let recorded = step.output.get("attempt").and_then(serde_json::Value::as_str).unwrap_or_default();
+        let attempt = AttemptId::parse(recorded).map_err(Error::internal)?;
+        if let Verdict::Sealed(summary) = lineage.abandon(attempt)? {
+            return Ok(Some(*summary));
+        }
+        lineage.clear_intent(attempt)?;
+    }
+    Ok(None)
+}
+
+fn instance_of(context: &JobContext, backup: &Backup) -> Result<Instance> {
+    let id = backup.instance_id.clone();
+    context.catalog(|catalog| async move { catalog.instance_by_id(&id).await })?.ok_or_else(|| {
+        Error::new(ErrorKind::InstanceNotFound, "The instance was removed before its backup began.")
+    })
+}
+
+fn start(context: &JobContext, attempt: AttemptId, parent: Option<AttemptId>) -> Result<AttemptStart> {
+    Ok(AttemptStart {
+        attempt,
+        parent,
+        lease_epoch: context.fence.epoch.value(),
+        worker: context.fence.worker_id.to_string(),
+        scratch_dir: scratch_dir(context)?,
+        options: context.service.parts().settings.writer.clone(),
+        cancel: context.cancel.clone(),
+        progress: context.progress.clone(),
+    })
+}
+
+fn scratch_dir(context: &JobContext) -> Result<PathBuf> {
+    let path = context.service.parts().data_dir.join("scratch");
+    std::fs::create_dir_all(&path).map_err(|error| {
+        Error::new(ErrorKind::Unavailable, format!("The scratch directory cannot be made ({error})."))
+            .with_hint("see that the data directory is writable")
+    })?;
+    Ok(path)
+}
+
+/// Stream, prove and seal. Answers the summary and the notes for the backup's record.
+fn work(
+    context: &JobContext,
+    backup: &Backup,
+    instance: &Instance,
+    attempt: Attempt,
+) -> Result<(SealedSummary, Vec<String>)> {
+    let facts = stream(context, instance, &attempt)?;
+    context.record("stream", json!({ "done_bytes": context.progress.read().done_bytes }))?;
+    context.progress.set_phase("reading-back");
+    let proven = attempt.prove()?;
+    context.record("prove", json!(proven.counters()))?;
+    context.progress.set_phase("sealing");
+    let notes = proven.notes().to_vec();
+    match proven.seal(&facts, &catalog_record(context, backup, instance)?)? {
+        SealOutcome::Sealed(summary) => Ok((*summary, notes)),
+        SealOutcome::Abandoned => Err(Error::new(
+            ErrorKind::Fenced,
+            "Another worker abandoned this attempt; nothing of it is used.",
+        )),
+    }
+}
+
+fn stream(context: &JobContext, instance: &Instance, attempt: &Attempt) -> Result<BackupFacts> {
+    context.progress.set_phase("connecting");
+    let engine = context.service.parts().engines.get(instance.engine)?.clone();
+    let source = context.runtime.block_on(context.service.source_of(instance))?;
+    let identity = SourceIdentity {
+        engine: instance.engine,
+        version: instance.version.clone(),
+        system_identifier: instance.system_identifier.clone(),
+    };
+    let id = context.job.id.as_str();
+    engine.backup(
+        &BackupOrder {
+            source: &source,
+            attempt: AttemptId::new(context.service.uuid()),
+            label: &format!("strongroom {id}"),
+            identity: Some(&identity),
+            cancel: &context.cancel,
+            progress: &context.progress,
+        },
+        attempt,
+    )
+}
+
+fn catalog_record(context: &JobContext, backup: &Backup, instance: &Instance) -> Result<CatalogRecord> {
+    let id = backup.project_id.clone();
+    let project = context.catalog(|catalog| async move { catalog.project_find(&id).await })?;
+    Ok(CatalogRecord {
+        backup_id: backup.id.clone(),
+        backup_name: backup.name.as_str().to_owned(),
+        description: backup.description.as_ref().map(|text| text.as_str().to_owned()),
+        backup_type: backup.kind,
+        created_us: backup.created.as_microsecond(),
+        project_id: backup.project_id.clone(),
+        project_name: project.map(|project| project.name).unwrap_or_default(),
+        instance_id: backup.instance_id.clone(),
+        node_id: backup.node_id.clone(),
+        instance_name: instance.name.as_str().to_owned(),
+        engine: instance.engine,
+        host: instance.host.clone(),
+        port: instance.port,
+        user: instance.user.clone(),
+    })
+}
+
+/// Publishes what was sealed. A failed attempt is abandoned first; if it turns out to be sealed
+/// after all (an answer was lost on the way), it is published.
+fn conclude(
+    context: &JobContext,
+    lineage: &Lineage,
+    backup: &Backup,
+    attempt: AttemptId,
+    worked: Result<(SealedSummary, Vec<String>)>,
+) -> Result<()> {
+    match worked {
+        Ok((summary, notes)) => publish(context, lineage, backup, &summary, notes),
+        Err(error) if error.kind() == ErrorKind::Fenced => Err(error),
+        Err(error) => match lineage.abandon(attempt) {
+            Ok(Verdict::Sealed(summary)) => publish(context, lineage, backup, &summary, Vec::new()),
+            Ok(Verdict::Abandoned) => {
+                // Left behind, the intent only tells the sweep what the verdict tells it as well.
+                let _ = lineage.clear_intent(attempt);
+                Err(error)
+            }
+            // The next claim abandons it; the failure that matters is the first one.
+            Err(_) => Err(error),
+        },
+    }
+}
+
+fn publish(
+    context: &JobContext,
+    lineage: &Lineage,
+    backup: &Backup,
+    summary: &SealedSummary,
+    notes: Vec<String>,
+) -> Result<()> {
+    context.record(
+        "seal",
+        json!({ "attempt": summary.attempt.to_string(), "manifest": summary.manifest_digest }),
+    )?;
+    let mut warnings = summary.facts.warnings.clone();
+    warnings.extend(damage_sentence(&summary.facts.damage));
+    warnings.extend(notes);
+    let published = Published {
+        attempt: summary.attempt,
+        manifest_digest: summary.manifest_digest.clone(),
+        source_bytes: ByteSize::new(summary.totals.source_bytes),
+        stored_bytes: ByteSize::new(summary.stored_bytes),
+        warnings,
+        finished: context.service.clock_reading(),
+    };
+    let detail = json!({ "stored_bytes": summary.stored_bytes });
+    let audit = context.audit("backup.complete", backup.id.as_str(), detail);
+    context.catalog(|catalog| async move {
+        catalog.backup_publish(&context.fence, &backup.id, &published, &audit).await
+    })?;
+    tracing::info!(
+        backup.id = %backup.id, job.id = %context.job.id, size_bytes = summary.totals.source_bytes,
+        stored_bytes = summary.stored_bytes, "Backup COMPLETED."
+    );
+    lineage.clear_intent(summary.attempt)
+}
+
+/// Damage in the source: the first places by name, the rest by number.
+fn damage_sentence(damage: &[PageDamage]) -> Option<String> {
+    const NAMED_MAX: usize = 5;
+    if damage.is_empty() {
+        return None;
+    }
+    let places: Vec<String> =
+        damage.iter().take(NAMED_MAX).map(|page| format!("{} block {}", page.relation, page.block)).collect();
+    let more = damage.len().saturating_sub(NAMED_MAX);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    Some(format!(
+        "The source has {} damaged pages (wrong checksum): {}{more}. The backup holds them as they are; keep older backups.",
+        damage.len(),
+        places.join(", ")
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn b13_damage_is_told_by_place_and_number() {
+        let page = |block| PageDamage {
+            relation: "base/5/16384".to_owned(),
+            block,
+            position: "0/1".to_owned(),
+            expected: 1,
+            found: 2,
+        };
+        assert_eq!(damage_sentence(&[]), None);
+        let few = damage_sentence(&[page(7)]).unwrap();
+        assert!(few.contains("base/5/16384 block 7"), "{few}");
+        let many = damage_sentence(&(0..9).map(page).collect::<Vec<_>>()).unwrap();
+        assert!(many.contains("9 damaged") && many.contains("and 4 more"), "{many}");
+    }
+}

@@ -1,0 +1,89 @@
+//! Checks every lineage, and that each COMPLETED row still has the verdict it was made from.
+
+use serde_json::json;
+use strongroom_catalog::BackupFilter;
+use strongroom_core::Result;
+use strongroom_core::backup::{Backup, BackupState};
+use strongroom_core::verification::Outcome;
+use strongroom_repository::{CheckReport, Finding, Verdict};
+
+use super::level_of;
+use crate::work::JobContext;
+
+const ROWS_PER_PAGE: u32 = 500;
+
+pub(super) fn run(context: &JobContext) -> Result<()> {
+    let level = level_of(context)?;
+    context.progress.set_phase("checking");
+    let mut report = CheckReport::default();
+    for (project, lineage) in context.service.repository().lineages()? {
+        let lineage = context.service.repository().lineage(&project, &lineage)?;
+        report.merge(lineage.check(None, level, &context.cancel, &context.progress)?);
+    }
+    compare_rows(context, &mut report)?;
+    let outcome = if report.passed() { Outcome::Passed } else { Outcome::Failed };
+    let result = json!({
+        "level": level,
+        "outcome": outcome,
+        "findings": report.findings,
+        "objects_checked": report.objects_checked,
+        "bytes_checked": report.bytes_checked,
+    });
+    let audit =
+        context.audit("repository.checked", context.service.repository().id(), json!({ "outcome": outcome }));
+    let now = context.service.clock_reading();
+    context.catalog(|catalog| async move { catalog.job_succeed(&context.fence, &result, now, &audit).await })
+}
+
+fn compare_rows(context: &JobContext, report: &mut CheckReport) -> Result<()> {
+    let projects = context.catalog(|catalog| async move { catalog.project_list().await })?;
+    let filter = BackupFilter { state: Some(BackupState::Completed), ..BackupFilter::default() };
+    for project in projects {
+        let mut after = None;
+        loop {
+            context.cancel.check()?;
+            let (filter, project_id, cursor) = (&filter, &project.id, after.as_ref());
+            let page = context.catalog(|catalog| async move {
+                catalog.backup_page(project_id, filter, cursor, ROWS_PER_PAGE).await
+            })?;
+            for backup in &page {
+                compare_row(context, backup, report)?;
+            }
+            match page.last() {
+                Some(last) if page.len() as u32 == ROWS_PER_PAGE => {
+                    after = Some(strongroom_catalog::Cursor::after(last));
+                }
+                _ => break,
+            }
+        }
+    }
+    Ok(())
+}
+
+fn compare_row(context: &JobContext, backup: &Backup, report: &mut CheckReport) -> Result<()> {
+    let Some(attempt) = backup.attempt_id else { return Ok(()) };
+    let lineage = context.service.repository().lineage(&backup.project_id, &backup.lineage_id)?;
+    let problem = match lineage.verdict(attempt) {
+        Ok(Some(Verdict::Sealed(summary))) if summary.forgotten => {
+            Some("the backup is forgotten in the repository, but listed".to_owned())
+        }
+        Ok(Some(Verdict::Sealed(summary))) => (Some(&summary.manifest_digest)
+            != backup.manifest_digest.as_ref())
+        .then(|| "the manifest is not the one the catalog knows".to_owned()),
+        Ok(Some(Verdict::Abandoned) | None) => {
+            Some("the manifest is missing, but the backup is listed".to_owned())
+        }
+        // Found by the check of the lineage already.
+        Err(error) if error.kind() == strongroom_core::ErrorKind::Damage => None,
+        Err(error) => return Err(error),
+    };
+    if let Some(problem) = problem {
+        report.findings.push(Finding {
+            object: format!("backup {}", backup.id),
+            problem,
+            attempts: vec![attempt],
+            backups: vec![backup.name.as_str().to_owned()],
+        });
+    }
+    Ok(())
+}

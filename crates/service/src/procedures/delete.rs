@@ -1,0 +1,34 @@
+//! Deletes one backup: the tombstone becomes durable, then the row goes. Killed anywhere, the job
+//! is claimed again and does the same once more; both steps may be repeated.
+
+use serde_json::json;
+use strongroom_core::Result;
+use strongroom_repository::Verdict;
+
+use super::backup_of;
+use crate::work::JobContext;
+
+pub(super) fn run(context: &JobContext) -> Result<()> {
+    let backup = backup_of(context)?;
+    context.progress.set_phase("forgetting");
+    // A FAILED backup has abandoned attempts only: nothing in the repository to forget.
+    if let Some(attempt) = backup.attempt_id {
+        let lineage = context.service.repository().lineage(&backup.project_id, &backup.lineage_id)?;
+        if let Some(Verdict::Sealed(_)) = lineage.verdict(attempt).or_else(|error| match error.kind() {
+            // Whether or not the manifest can be read, the backup is to be forgotten.
+            strongroom_core::ErrorKind::Damage => {
+                lineage.forget(attempt)?;
+                Ok(None)
+            }
+            _ => Err(error),
+        })? {
+            lineage.forget(attempt)?;
+        }
+        context.record("forget", json!({ "attempt": attempt.to_string() }))?;
+    }
+    let audit = context.audit("backup.gone", backup.id.as_str(), json!({}));
+    let now = context.service.clock_reading();
+    context.catalog(
+        |catalog| async move { catalog.backup_remove(&context.fence, &backup.id, &audit, now).await },
+    )
+}
