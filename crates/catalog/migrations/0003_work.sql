@@ -88,7 +88,7 @@ CREATE TABLE backups (
 CREATE UNIQUE INDEX backup_building ON backups (instance_id) WHERE state = 'building';
 CREATE UNIQUE INDEX backup_manual_name ON backups (project_id, name) WHERE kind = 'manual';
 CREATE INDEX backup_project ON backups (project_id, created, id);
-CREATE INDEX backup_instance ON backups (project_id, instance_id, created, id);
+CREATE INDEX backup_instance ON backups (instance_id, created, id);
 CREATE INDEX backup_freshness ON backups (instance_id, state, finished);
 
 -- Legal holds: while one stands the backup cannot be deleted.

@@ -60,8 +60,11 @@ const PAGE: &str = select_backup!(
          AND b.created >= $6 AND b.created <= $7
      ORDER BY b.created DESC, b.id DESC LIMIT $8"
 );
+/// The project is asked of the instance, once: asked of each backup it would tempt SQLite into
+/// walking all backups of the project.
 const PAGE_OF_INSTANCE: &str = select_backup!(
-    "WHERE b.project_id = $1 AND b.instance_id = $9 AND (b.created, b.id) < ($2, $3)
+    "WHERE b.instance_id = $9 AND (b.created, b.id) < ($2, $3)
+         AND EXISTS (SELECT 1 FROM instances i WHERE i.id = $9 AND i.project_id = $1)
          AND ($4 IS NULL OR b.kind = $4) AND ($5 IS NULL OR b.state = $5)
          AND b.created >= $6 AND b.created <= $7
      ORDER BY b.created DESC, b.id DESC LIMIT $8"

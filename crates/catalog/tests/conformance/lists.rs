@@ -1,0 +1,98 @@
+//! Lists, filters and numbers.
+
+use strongroom_catalog::{BackupFilter, Cursor};
+use strongroom_core::backup::{BackupState, BackupType};
+use strongroom_core::id::ProjectId;
+use strongroom_core::job::{JobKind, JobState};
+
+use crate::room::Room;
+
+pub(crate) async fn a26_pages_are_newest_first_complete_and_stable(room: &Room) {
+    let instance = room.add_instance("source").await;
+    let mut added = Vec::new();
+    for number in 0..13 {
+        added.push(room.add_completed(&instance, &format!("backup-{number:02}")).await);
+        // Several share a moment.
+        room.advance_s(i64::from(number % 3 == 0));
+    }
+    added.sort_by(|one, two| (two.created, two.id.as_str()).cmp(&(one.created, one.id.as_str())));
+
+    let mut listed = Vec::new();
+    let mut after: Option<Cursor> = None;
+    loop {
+        let filter = BackupFilter::default();
+        let page = room.catalog.backup_page(&room.project, &filter, after.as_ref(), 4).await.unwrap();
+        let Some(last) = page.last() else { break };
+        after = Some(Cursor::parse(&Cursor::after(last).to_string()).unwrap());
+        listed.extend(page);
+        if listed.len() == 4 {
+            // A newer backup does not move the pages that follow.
+            room.advance_s(1);
+            room.add_completed(&instance, "newcomer").await;
+        }
+    }
+    assert_eq!(listed, added);
+}
+
+pub(crate) async fn filters_and_counts_agree(room: &Room) {
+    let (one, two) = (room.add_instance("one").await, room.add_instance("two").await);
+    let began = room.now();
+    room.add_completed(&one, "first").await;
+    let middle = room.advance_s(5);
+    room.add_completed(&two, "second").await;
+    let (mut automated, job) = room.new_backup(&one, "second");
+    automated.kind = BackupType::Auto;
+    room.admit(&automated, &job).await.unwrap();
+
+    let base = BackupFilter::default;
+    for (filter, names) in [
+        (base(), vec!["second", "second", "first"]),
+        (BackupFilter { kind: Some(BackupType::Manual), ..base() }, vec!["second", "first"]),
+        (BackupFilter { state: Some(BackupState::Building), ..base() }, vec!["second"]),
+        (BackupFilter { instance: Some(one.id.clone()), ..base() }, vec!["second", "first"]),
+        (
+            BackupFilter { instance: Some(one.id.clone()), kind: Some(BackupType::Manual), ..base() },
+            vec!["first"],
+        ),
+        (BackupFilter { created_until: Some(began), ..base() }, vec!["first"]),
+        (BackupFilter { created_from: Some(middle), ..base() }, vec!["second", "second"]),
+    ] {
+        let page = room.catalog.backup_page(&room.project, &filter, None, 100).await.unwrap();
+        let found: Vec<&str> = page.iter().map(|backup| backup.name.as_str()).collect();
+        assert_eq!(found, names, "{filter:?}");
+        let count = room.catalog.backup_count(&room.project, &filter).await.unwrap();
+        assert_eq!(count, names.len() as u64, "{filter:?}");
+    }
+
+    let foreign = ProjectId::parse(&"b".repeat(32)).unwrap();
+    room.add_project(&foreign, None).await;
+    for filter in [base(), BackupFilter { instance: Some(one.id.clone()), ..base() }] {
+        assert!(room.catalog.backup_page(&foreign, &filter, None, 100).await.unwrap().is_empty());
+        assert_eq!(room.catalog.backup_count(&foreign, &filter).await.unwrap(), 0);
+    }
+    let name = strongroom_core::text::BackupName::from_stored("second");
+    let by_name = room.catalog.backup_by_name(&room.project, &name).await.unwrap().unwrap();
+    assert_eq!(by_name.kind, BackupType::Manual);
+    assert!(room.catalog.backup_by_name(&foreign, &name).await.unwrap().is_none());
+    assert!(room.catalog.backup_find(&foreign, &by_name.id).await.unwrap().is_none());
+    assert!(room.catalog.job_find(&foreign, &by_name.job_id).await.unwrap().is_none());
+}
+
+pub(crate) async fn the_reading_counts_what_there_is(room: &Room) {
+    let (one, two) = (room.add_instance("one").await, room.add_instance("two").await);
+    room.add_completed(&one, "first").await;
+    let finished = room.now();
+    room.advance_s(7);
+    room.add_backup(&two, "second").await;
+    room.advance_s(3);
+
+    let reading = room.catalog.metrics_reading(room.now()).await.unwrap();
+    assert_eq!(reading.backups, vec![(BackupState::Building, 1), (BackupState::Completed, 1)]);
+    let jobs = vec![(JobState::Ready, JobKind::Backup, 1), (JobState::Succeeded, JobKind::Backup, 1)];
+    assert_eq!(reading.jobs, jobs);
+    assert_eq!(reading.oldest_pending_ms, Some(3_000));
+    let fresh = |id| reading.instances.iter().find(|instance| instance.instance_id == id).unwrap();
+    assert_eq!(fresh(one.id.clone()).last_success, Some(finished));
+    assert_eq!(fresh(two.id.clone()).last_success, None);
+    assert_eq!(fresh(one.id.clone()).last_verified, None);
+}

@@ -1,0 +1,77 @@
+//! One suite for every database the catalog runs on: each case is written once, against "a fresh
+//! catalog", and runs on a SQLite file, on SQLite in memory and on PostgreSQL.
+
+mod audit;
+mod backups;
+mod crash;
+mod deletes;
+mod identities;
+mod instances;
+mod jobs;
+mod lists;
+mod parallel;
+mod room;
+mod secrets;
+mod storms;
+
+/// Runs each named case on each database.
+macro_rules! on_every_database {
+    ($($module:ident :: $case:ident),+ $(,)?) => {
+        on_every_database!(@on sqlite_file, $($module::$case),+);
+        on_every_database!(@on sqlite_memory, $($module::$case),+);
+        on_every_database!(@on postgres, $($module::$case),+);
+    };
+    (@on $database:ident, $($module:ident :: $case:ident),+) => {
+        mod $database {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $case() {
+                    if let Some(room) = crate::room::$database().await {
+                        crate::$module::$case(&room).await;
+                        room.assert_whole().await;
+                    }
+                }
+            )+
+        }
+    };
+}
+
+on_every_database![
+    audit::i10_every_change_is_in_the_chain_and_the_chain_holds,
+    backups::a02_a_second_backup_of_the_instance_waits,
+    backups::p01_the_same_request_again_is_refused_while_it_runs_and_after,
+    backups::a03_the_quota_is_taken_and_given_back,
+    backups::a_refused_backup_leaves_nothing,
+    backups::i07_a_backup_has_no_size_and_no_end_until_it_completes,
+    backups::p04_a_backup_is_published_exactly_once,
+    backups::unknown_and_foreign_instances_are_not_found,
+    deletes::a_delete_hides_nothing_until_the_row_is_gone,
+    deletes::a_delete_asked_twice_is_one_job,
+    deletes::p05_a_delete_that_fails_is_tried_until_it_is_done,
+    deletes::a_backup_that_is_building_or_automatic_is_not_deleted,
+    deletes::a_forgotten_backup_takes_its_delete_with_it,
+    identities::a11_a_token_ends_with_its_time_and_at_its_revocation,
+    identities::projects_and_users_are_found_again,
+    identities::access_keys_open_again,
+    identities::settings_and_readiness,
+    instances::a_name_is_free_again_when_its_instance_is_retired,
+    instances::an_instance_with_a_live_job_is_not_retired,
+    instances::a14_references_stay_inside_the_project,
+    jobs::a_claim_takes_the_oldest_due_job_of_its_kinds,
+    jobs::p07_a_fenced_worker_changes_nothing,
+    jobs::p03_an_expired_lease_is_taken_over_and_counted,
+    jobs::p12_a_released_job_is_ready_and_its_try_not_counted,
+    jobs::a_failed_try_waits_and_its_reason_is_kept,
+    jobs::the_last_failure_fails_the_backup_with_it,
+    jobs::a_ready_job_is_cancelled_at_once_and_a_leased_one_is_asked,
+    jobs::steps_are_recorded_under_the_fence_and_once_a_claim,
+    jobs::a_verification_stands_beside_its_backup,
+    lists::a26_pages_are_newest_first_complete_and_stable,
+    lists::filters_and_counts_agree,
+    lists::the_reading_counts_what_there_is,
+    parallel::a01_one_of_a_hundred_equal_requests_is_taken,
+    parallel::a03_a_quota_under_parallel_requests_is_exact,
+    parallel::p08_every_job_is_claimed_once,
+    parallel::a_delete_asked_by_many_is_one_job,
+    storms::p07_random_histories_keep_every_rule,
+];
