@@ -148,11 +148,10 @@ impl ServerError {
         let outside = |c: char| !(c.is_ascii_hexdigit() || c == '.' || c == ':');
         self.message
             .split(|c: char| c.is_whitespace() || c == ',')
-            .filter_map(|word| word.trim_matches(outside).parse::<std::net::IpAddr>().ok())
-            .next()
+            .find_map(|word| word.trim_matches(outside).parse().ok())
     }
 
-    fn into_error(self: Box<Self>) -> Error {
+    fn into_error(self) -> Error {
         let (kind, retry) = self.classify();
         let error = Error::new(
             kind,

@@ -96,7 +96,7 @@ fn checksum(page: &Page, block: u32) -> u16 {
     u16::try_from(folded % 65_535 + 1).expect("a remainder of 65535 plus one fits 16 bits")
 }
 
-#[inline(always)]
+#[inline]
 fn mix_row(lanes: &mut [u32; LANES], row: &[u8; ROW_SIZE_BYTES]) {
     let (words, _) = row.as_chunks::<4>();
     for (lane, word) in lanes.iter_mut().zip(words) {

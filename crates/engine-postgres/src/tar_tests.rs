@@ -37,17 +37,19 @@ fn archive(files: &[(&str, Vec<u8>)]) -> Vec<u8> {
     bytes
 }
 
+type NamedContent = (String, Vec<u8>);
+
 /// Reads an archive cut at the given places; contents are joined.
-fn read(pieces: &[&[u8]]) -> Result<(Vec<(String, Vec<u8>)>, bool)> {
+fn read(pieces: &[&[u8]]) -> Result<(Vec<NamedContent>, bool)> {
     let mut reader = TarReader::new();
-    let mut files: Vec<(String, Vec<u8>)> = Vec::new();
+    let mut files: Vec<NamedContent> = Vec::new();
     let mut has_ended = false;
     for piece in pieces {
         let mut input = *piece;
         while let Some(event) = reader.next(&mut input)? {
             match event {
                 TarEvent::Entry(entry) => {
-                    files.push((String::from_utf8_lossy(&entry.name).into_owned(), Vec::new()))
+                    files.push((String::from_utf8_lossy(&entry.name).into_owned(), Vec::new()));
                 }
                 TarEvent::Content(bytes) => files.last_mut().unwrap().1.extend_from_slice(bytes),
                 TarEvent::EntryEnd => {}

@@ -16,6 +16,10 @@ pub(super) const CHECKPOINT_TIMEOUT: Duration = Duration::from_mins(30);
 /// Tablespaces of one cluster; far beyond what anybody has.
 const TABLESPACES_MAX: usize = 100_000;
 
+/// How far a stream may go beyond twice its announced size. A cluster may grow while it is
+/// copied, and a small one by many times its size.
+const SURPLUS_SIZE_BYTES_MAX: u64 = 64 << 30;
+
 /// A position with its timeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Point {
@@ -37,6 +41,13 @@ pub(super) struct Announcement {
     pub(super) tablespaces: Vec<TablespaceRow>,
     /// The server's estimate of all bytes.
     pub(super) size_bytes: u64,
+}
+
+impl Announcement {
+    /// Where a stream that does not end is given up.
+    pub(super) fn size_bytes_max(&self) -> u64 {
+        self.size_bytes.saturating_mul(2).saturating_add(SURPLUS_SIZE_BYTES_MAX)
+    }
 }
 
 /// One piece of the copy stream.

@@ -1,8 +1,9 @@
 //! The history of the timelines a cluster went through, stored beside its log.
 
 use strongroom_core::engine::BackupSink;
-use strongroom_core::member::{Dedupe, Member, MemberKind, MemberPath};
+use strongroom_core::member::Dedupe;
 
+use super::small;
 use crate::connection::{Connection, Watch};
 use crate::fault::{Fault, Result};
 
@@ -48,17 +49,7 @@ fn fetch(connection: &mut Connection, timeline: u32, watch: &Watch<'_>) -> Resul
 
 fn store(sink: &dyn BackupSink, timeline: u32, content: &[u8]) -> Result<String> {
     let name = file_name(timeline);
-    let mut writer = sink.open(Member {
-        path: MemberPath::parse(format!("wal/{name}").as_bytes())?,
-        kind: MemberKind::File,
-        size: Some(content.len() as u64),
-        mode: 0o600,
-        mtime_s: 0,
-        page_size: 0,
-        dedupe: Dedupe::Never,
-    })?;
-    writer.write(content)?;
-    writer.finish()?;
+    small::store(sink, &format!("wal/{name}"), content, Dedupe::Never)?;
     Ok(name)
 }
 

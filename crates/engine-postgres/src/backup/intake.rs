@@ -15,16 +15,13 @@ use crate::tar::{TarEntry, TarEvent, TarReader};
 /// Small files whose content is needed for the facts, and the most of it that is kept.
 const KEPT_SIZE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
-/// Beyond twice the announced size and this, a stream is taken for one without an end.
-const SURPLUS_SIZE_BYTES_MAX: u64 = 64 << 30;
-
 /// What the intake must know of the cluster.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ClusterShape {
     pub(super) blocks_per_segment: u32,
     pub(super) has_checksums: bool,
-    /// The server's estimate of all bytes.
-    pub(super) announced_size_bytes: u64,
+    /// Beyond this, a stream is taken for one without an end.
+    pub(super) size_bytes_max: u64,
 }
 
 /// Contents of files the facts speak of.
@@ -108,8 +105,8 @@ impl<'s> Intake<'s> {
     /// Takes bytes of the current archive.
     pub(super) fn feed(&mut self, bytes: &[u8]) -> Result<()> {
         self.received = self.received.saturating_add(bytes.len() as u64);
-        let limit = self.shape.announced_size_bytes.saturating_mul(2).saturating_add(SURPLUS_SIZE_BYTES_MAX);
-        if self.received > limit {
+        if self.received > self.shape.size_bytes_max {
+            let limit = self.shape.size_bytes_max;
             return Err(hostile(format!("more than {limit} bytes, far beyond what was announced")));
         }
         let Some((root, mut tar)) = self.archive.take() else {
@@ -159,7 +156,7 @@ impl<'s> Intake<'s> {
             ),
         };
         let is_data_directory = matches!(root, Root::DataDirectory);
-        self.judge_entry(is_data_directory, entry)?;
+        Self::judge_entry(is_data_directory, entry)?;
         self.ledger.enter(&cluster_path, entry.is_directory)?;
         let relation = if entry.is_directory { None } else { RelationFile::of_path(&cluster_path) };
         let scan = match relation {
@@ -192,7 +189,7 @@ impl<'s> Intake<'s> {
 
     /// Log segments and tablespaces come on their own ways; a file of theirs inside the data
     /// directory would later collide with them.
-    fn judge_entry(&self, is_data_directory: bool, entry: &TarEntry) -> Result<()> {
+    fn judge_entry(is_data_directory: bool, entry: &TarEntry) -> Result<()> {
         let is_foreign = |place: &[u8]| entry.name.starts_with(place);
         if is_data_directory && !entry.is_directory && (is_foreign(b"pg_wal/") || is_foreign(b"pg_tblspc/")) {
             return Err(hostile(format!("the file {} inside the base archive", entry.name.escape_ascii())));
@@ -246,22 +243,21 @@ pub(super) struct ControlFile {
 impl ControlFile {
     /// Integers stand in the order of the server's processor; we understand little-endian.
     pub(super) fn parse(bytes: &[u8], system_identifier: u64) -> Result<Self> {
-        let Some((head, _)) = bytes.split_first_chunk::<16>() else {
-            return Err(hostile("a pg_control that is too short"));
-        };
-        let [a, b, c, d, e, f, g, h, rest @ ..] = *head;
-        let identifier = [a, b, c, d, e, f, g, h];
+        let too_short = || hostile("a pg_control that is too short");
+        let (identifier, rest) = bytes.split_first_chunk::<8>().ok_or_else(too_short)?;
+        let (control_version, rest) = rest.split_first_chunk().ok_or_else(too_short)?;
+        let (catalog_version, _) = rest.split_first_chunk().ok_or_else(too_short)?;
+        let identifier = *identifier;
         if u64::from_be_bytes(identifier) == system_identifier {
             return Err(Error::new(
                 ErrorKind::NotSupported,
                 "The source runs on a big-endian processor, which is not supported.",
             ));
         }
-        let [i, j, k, l, m, n, o, p] = rest;
         let control = Self {
             system_identifier: u64::from_le_bytes(identifier),
-            control_version: u32::from_le_bytes([i, j, k, l]),
-            catalog_version: u32::from_le_bytes([m, n, o, p]),
+            control_version: u32::from_le_bytes(*control_version),
+            catalog_version: u32::from_le_bytes(*catalog_version),
         };
         if control.system_identifier != system_identifier {
             return Err(hostile("a pg_control of another database"));
@@ -269,3 +265,7 @@ impl ControlFile {
         Ok(control)
     }
 }
+
+#[cfg(test)]
+#[path = "intake_tests.rs"]
+mod tests;

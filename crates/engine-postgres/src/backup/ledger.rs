@@ -51,15 +51,15 @@ impl Ledger {
         match self.arrivals.remove(path) {
             Some(Arrival::File { size: came, crc32c: sum }) if came == size && sum == crc32c => Ok(()),
             Some(Arrival::File { size: came, .. }) if came != size => {
-                Err(differs(format!("{shown} has {size} bytes in the manifest, and {came} came")))
+                Err(differs(&format!("{shown} has {size} bytes in the manifest, and {came} came")))
             }
             Some(Arrival::File { .. }) => {
-                Err(differs(format!("the content of {shown} has another checksum")))
+                Err(differs(&format!("the content of {shown} has another checksum")))
             }
             Some(Arrival::Directory) => {
-                Err(differs(format!("{shown} is a file in the manifest, and a directory came")))
+                Err(differs(&format!("{shown} is a file in the manifest, and a directory came")))
             }
-            None => Err(differs(format!("{shown} is in the manifest, and did not come"))),
+            None => Err(differs(&format!("{shown} is in the manifest, and did not come"))),
         }
     }
 
@@ -69,7 +69,7 @@ impl Ledger {
         match unlisted {
             None => Ok(()),
             Some((path, _)) => {
-                Err(differs(format!("{} came, and is not in the manifest", path.escape_ascii())))
+                Err(differs(&format!("{} came, and is not in the manifest", path.escape_ascii())))
             }
         }
     }
@@ -77,7 +77,7 @@ impl Ledger {
 
 /// Either the line mangled the stream or the server told two stories. The copy is not usable;
 /// the next one may be.
-fn differs(what: String) -> Error {
+fn differs(what: &str) -> Error {
     Error::new(
         ErrorKind::SourceHostile,
         format!("What the source sent is not what its manifest says: {what}. This copy is void."),

@@ -11,7 +11,9 @@ fn manifest(files: &[&str]) -> Vec<u8> {
     text.push_str(&files.join(",\n"));
     text.push_str("\n],\n\"WAL-Ranges\": [\n{ \"Timeline\": 1, \"Start-LSN\": \"0/2000028\", \"End-LSN\": \"0/2000100\" }\n],\n");
     let sum = hex::encode(Sha256::digest(text.as_bytes()));
-    text.push_str(&format!("\"Manifest-Checksum\": \"{sum}\"}}\n"));
+    text.push_str("\"Manifest-Checksum\": \"");
+    text.push_str(&sum);
+    text.push_str("\"}\n");
     text.into_bytes()
 }
 

@@ -10,6 +10,7 @@ mod intake;
 mod ledger;
 mod manifest;
 mod pages;
+mod small;
 mod wal;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -84,6 +85,8 @@ pub(crate) fn run(
     });
     let (copied, log) = both(copied, log)?;
     let history_files = history::capture(&mut session.base, sink, session.system.timeline, &watch)?;
+    let settings = serde_json::to_vec_pretty(session.settings.values()).map_err(Error::internal)?;
+    small::store(sink, "meta/settings.json", &settings, Dedupe::Parent)?;
     Ok(session.facts(copied, log, history_files)?)
 }
 
@@ -91,7 +94,7 @@ pub(crate) fn run(
 fn both(copied: Result<Copied>, log: Result<LogCapture>) -> Result<(Copied, LogCapture)> {
     match (copied, log) {
         (Ok(copied), Ok(log)) => Ok((copied, log)),
-        (Err(Fault::Abandoned), Err(fault)) | (Err(fault), _) | (Ok(_), Err(fault)) => Err(fault),
+        (Err(Fault::Abandoned) | Ok(_), Err(fault)) | (Err(fault), _) => Err(fault),
     }
 }
 
@@ -240,7 +243,7 @@ impl Copy<'_> {
         let shape = ClusterShape {
             blocks_per_segment: settings.blocks_per_segment()?,
             has_checksums: settings.is_on("data_checksums"),
-            announced_size_bytes: self.announcement.size_bytes,
+            size_bytes_max: self.announcement.size_bytes_max(),
         };
         let mut intake = Intake::new(self.sink, shape, &self.announcement.tablespaces);
         self.take_archives(&mut intake)?;

@@ -286,7 +286,7 @@ impl<'s> SegmentWriter<'s> {
     /// Pads the segment that is being written with zeros, as the server itself would, and
     /// answers with the number of segments.
     fn finish(mut self) -> Result<u64> {
-        const ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+        static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
         if let Some(writer) = &mut self.current {
             let end = self.size.start_of(self.size.segment_of(self.position) + 1).0;
             let mut left = usize::try_from(end - self.position.0).expect("a segment has at most 1 GiB");

@@ -37,7 +37,8 @@ const FAREWELL_TIMEOUT: Duration = Duration::from_millis(100);
 pub(crate) struct Connection {
     transport: Transport,
     inbox: Inbox,
-    /// Time spent waiting since the server last said anything; our own slowness does not count.
+    /// Time spent waiting since the server last said anything that matters; our own slowness
+    /// does not count, and the server's chatter does not help it.
     silence: Duration,
     is_channel_bound: bool,
 }
@@ -156,39 +157,40 @@ impl Connection {
     }
 
     fn receive_within(&mut self, limit: Duration, watch: &Watch<'_>) -> Result<Option<Envelope>> {
-        let until = Instant::now() + limit;
+        let begun = Instant::now();
         loop {
             while let Some(envelope) = self.inbox.take()? {
                 if let Some(envelope) = self.deal_with(envelope)? {
+                    self.silence = Duration::ZERO;
                     return Ok(Some(envelope));
                 }
-                // Chatter alone must not keep a caller from its deadline.
-                watch.check()?;
+                self.check_silence(begun, watch)?;
             }
-            if self.read_once(watch)? == 0 && Instant::now() >= until {
-                return Ok(None);
+            if self.read_once()? == 0 {
+                self.check_silence(begun, watch)?;
+                if begun.elapsed() >= limit {
+                    self.silence += begun.elapsed();
+                    return Ok(None);
+                }
             }
         }
     }
 
+    fn check_silence(&self, begun: Instant, watch: &Watch<'_>) -> Result<()> {
+        watch.check()?;
+        let silence = self.silence + begun.elapsed();
+        if silence <= watch.silence_max {
+            return Ok(());
+        }
+        Err(Fault::unreachable(format!("The source has been silent for {} s.", silence.as_secs())))
+    }
+
     /// Waits at most one tick for bytes; 0 when none came.
-    fn read_once(&mut self, watch: &Watch<'_>) -> Result<usize> {
-        let begun = Instant::now();
+    fn read_once(&mut self) -> Result<usize> {
         match self.inbox.fill(&mut self.transport) {
             Ok(0) => Err(Fault::unreachable("The source closed the connection.")),
-            Ok(count) => {
-                self.silence = Duration::ZERO;
-                Ok(count)
-            }
-            Err(error) if is_tick(&error) => {
-                watch.check()?;
-                self.silence += begun.elapsed();
-                if self.silence > watch.silence_max {
-                    let seconds = self.silence.as_secs();
-                    return Err(Fault::unreachable(format!("The source has been silent for {seconds} s.")));
-                }
-                Ok(0)
-            }
+            Ok(count) => Ok(count),
+            Err(error) if is_tick(&error) => Ok(0),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 Err(Fault::unreachable("The source closed the connection."))
             }
@@ -290,19 +292,5 @@ impl Row {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn h06_malformed_rows_are_refused() {
-        let row = [0, 2, 0, 0, 0, 1, b'7', 0xff, 0xff, 0xff, 0xff];
-        let decoded = Row::decode(&row).unwrap();
-        assert_eq!(decoded.parse::<u32>(0).unwrap(), 7);
-        assert_eq!(decoded.bytes(1).unwrap(), None);
-        assert!(decoded.text(1).is_err() && decoded.bytes(2).is_err());
-        for length in 0..row.len() {
-            assert!(Row::decode(&row[..length]).is_err(), "{length}");
-        }
-        assert!(Row::decode(&[0, 1, 0x7f, 0xff, 0xff, 0xff, 1]).is_err());
-    }
-}
+#[path = "connection_tests.rs"]
+mod tests;

@@ -76,26 +76,26 @@ fn check_files(target: &Path, facts: &PostgresFacts) -> Result<()> {
         .with_hint("Stop that server, or restore to another directory."));
     }
     let version =
-        fs::read_to_string(target.join("PG_VERSION")).map_err(|error| incomplete("PG_VERSION", error))?;
+        fs::read_to_string(target.join("PG_VERSION")).map_err(|error| incomplete("PG_VERSION", &error))?;
     if version.trim() != facts.major_version().to_string() {
-        return Err(incomplete("PG_VERSION", format!("version {version}")));
+        return Err(incomplete("PG_VERSION", &format!("version {version}")));
     }
     // Without the label the server would start from the wrong place and silently lose data.
-    let label = fs::read(target.join("backup_label")).map_err(|error| incomplete("backup_label", error))?;
+    let label = fs::read(target.join("backup_label")).map_err(|error| incomplete("backup_label", &error))?;
     if label.is_empty() {
-        return Err(incomplete("backup_label", "empty"));
+        return Err(incomplete("backup_label", &"empty"));
     }
     for name in facts.segment_names() {
         let path = format!("pg_wal/{name}");
-        let size = fs::metadata(target.join(&path)).map_err(|error| incomplete(&path, error))?.len();
+        let size = fs::metadata(target.join(&path)).map_err(|error| incomplete(&path, &error))?.len();
         if size != facts.log.segment_size_bytes.bytes() {
-            return Err(incomplete(&path, format!("{size} bytes")));
+            return Err(incomplete(&path, &format!("{size} bytes")));
         }
     }
     Ok(())
 }
 
-fn incomplete(file: &str, cause: impl ToString) -> Error {
+fn incomplete(file: &str, cause: &dyn ToString) -> Error {
     Error::new(
         ErrorKind::Damage,
         format!("The restored directory is not complete: {file} is missing or not as it should be. The backup itself was not touched."),
