@@ -1,1 +1,23 @@
-//! placeholder
+//! HTTP: the wire formats, as thin adapters over the service.
+//!
+//! Owns sockets, headers and the JSON field names of each dialect (one folder each). Must never
+//! know SQL, an engine, an object key or a clock. A new API version is a folder and a line in
+//! `router.rs`.
+
+mod app;
+mod body;
+mod dialect;
+mod entry;
+mod health;
+mod metrics;
+pub mod native;
+mod openapi;
+mod path;
+mod router;
+mod server;
+mod v1;
+
+pub use app::ApiSettings;
+pub use openapi::{native_document, v1_document};
+pub use router::routes;
+pub use server::{Listen, TlsFiles, serve};

@@ -62,7 +62,8 @@ impl Scope {
         &self.actor
     }
 
-    pub(crate) fn require(&self, action: Action) -> Result<()> {
+    /// Whether the role allows the action. Adapters may ask before they read a body; every use case asks.
+    pub fn require(&self, action: Action) -> Result<()> {
         if action.allowed(self.role) {
             return Ok(());
         }

@@ -1,0 +1,56 @@
+//! What every handler is given.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use strongroom_core::limits;
+use strongroom_service::Service;
+use tokio::sync::Semaphore;
+
+use crate::metrics::Metrics;
+
+/// Limits of the listener; the defaults are the product's.
+#[derive(Debug, Clone)]
+pub struct ApiSettings {
+    pub header_read_timeout: Duration,
+    pub body_read_timeout: Duration,
+    pub request_timeout: Duration,
+    pub connections_max: usize,
+    /// Requests worked on at once; more wait.
+    pub requests_max: usize,
+    /// What `region` says in answers.
+    pub region: String,
+}
+
+impl Default for ApiSettings {
+    fn default() -> Self {
+        Self {
+            header_read_timeout: Duration::from_millis(limits::HEADER_READ_TIMEOUT_MS),
+            body_read_timeout: Duration::from_millis(limits::BODY_READ_TIMEOUT_MS),
+            request_timeout: Duration::from_millis(limits::REQUEST_TIMEOUT_MS),
+            connections_max: limits::CONNECTIONS_MAX,
+            requests_max: 256,
+            region: "eu-de".to_owned(),
+        }
+    }
+}
+
+/// Shared by all requests. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct App {
+    pub(crate) service: Service,
+    pub(crate) settings: Arc<ApiSettings>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) requests: Arc<Semaphore>,
+}
+
+impl App {
+    pub(crate) fn new(service: Service, settings: ApiSettings) -> Self {
+        Self {
+            service,
+            requests: Arc::new(Semaphore::new(settings.requests_max)),
+            settings: Arc::new(settings),
+            metrics: Arc::new(Metrics::new()),
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! The way of every request, outside in: id → one log event and metrics → panics → deadline →
+//! token → project → route. Written once, here.
+
+use std::panic::AssertUnwindSafe;
+use std::time::Instant;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::MatchedPath;
+use axum::response::Response;
+use futures_util::FutureExt;
+use http::header::{ALLOW, HeaderName};
+use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri};
+use strongroom_core::id::RequestId;
+use strongroom_core::{Error, ErrorKind, Result};
+use strongroom_service::Scope;
+use tower::ServiceExt;
+
+use crate::app::App;
+use crate::dialect::Dialect;
+use crate::{path, router};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The name the OpenStack tools print.
+const OPENSTACK_REQUEST_ID: HeaderName = HeaderName::from_static("x-openstack-request-id");
+const TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
+const PROJECT: HeaderName = HeaderName::from_static("x-project-id");
+
+/// Answers one request, whatever happens.
+pub(crate) async fn answer(app: App, router: Router, request: Request<Body>) -> Response {
+    let started = Instant::now();
+    let request_id = app.service.issue_request_id();
+    let path = path::trimmed(request.uri().path()).to_owned();
+    let (dialect, method) = (Dialect::of(&path), request.method().clone());
+    let handled = AssertUnwindSafe(admit(&app, router, &path, request, &request_id)).catch_unwind().await;
+    let result = handled.unwrap_or_else(|_| Err(Error::internal("a handler panicked")));
+    let mut response = match result {
+        Ok(response) => translate(dialect, response, &request_id),
+        Err(error) => refuse(&app, dialect, &error, &request_id),
+    };
+    set_headers(response.headers_mut(), &request_id);
+    let route = response.extensions().get::<MatchedPath>().map_or("(none)", MatchedPath::as_str).to_owned();
+    let (status, elapsed) = (response.status(), started.elapsed());
+    app.metrics.observe_request(&route, status.as_u16(), elapsed);
+    tracing::info!(
+        request.id = %request_id, http.method = %printable(method.as_str()), http.path = %printable(&path),
+        http.status = status.as_u16(), duration_ms = elapsed.as_millis() as u64, "Request answered."
+    );
+    response
+}
+
+/// What a person may see of a request line: one line, no control characters, bounded.
+fn printable(text: &str) -> String {
+    text.chars().take(200).flat_map(char::escape_default).collect()
+}
+
+async fn admit(
+    app: &App,
+    router: Router,
+    path: &str,
+    mut request: Request<Body>,
+    request_id: &RequestId,
+) -> Result<Response> {
+    let dialect = Dialect::of(path);
+    request.extensions_mut().insert(request_id.clone());
+    if dialect.needs_token(path) {
+        let claimed = Claimed::read(request.headers());
+        let scope = authorise(app, dialect.project(path), &claimed, request_id).await?;
+        request.extensions_mut().insert(scope);
+    }
+    path::check(path)?;
+    if path.len() < request.uri().path().len() {
+        let query = request.uri().query().map_or(String::new(), |query| format!("?{query}"));
+        *request.uri_mut() = format!("{path}{query}").parse::<Uri>().map_err(Error::internal)?;
+    }
+    let handled = async {
+        let _room = app.requests.acquire().await.map_err(Error::internal)?;
+        match router.oneshot(request).await {
+            Ok(response) => Ok(response),
+            Err(never) => match never {},
+        }
+    };
+    tokio::time::timeout(app.settings.request_timeout, handled).await.unwrap_or_else(|_elapsed| {
+        Err(Error::new(
+            ErrorKind::Unavailable,
+            "The request took too long and was given up; look at the list before you repeat it.",
+        ))
+    })
+}
+
+/// What the headers say about the caller.
+struct Claimed {
+    token: Option<String>,
+    projects: Vec<String>,
+}
+
+impl Claimed {
+    fn read(headers: &HeaderMap) -> Self {
+        let hinted = headers.get_all(&PROJECT).iter();
+        Self {
+            token: single(headers, &TOKEN).map(str::to_owned),
+            projects: hinted.map(|value| value.to_str().unwrap_or_default().to_owned()).collect(),
+        }
+    }
+}
+
+/// Token first, then the project of the path: a caller learns nothing else before both are right.
+async fn authorise(
+    app: &App,
+    project: Option<&str>,
+    claimed: &Claimed,
+    request_id: &RequestId,
+) -> Result<Scope> {
+    let caller = app.service.authenticate(claimed.token.as_deref()).await?;
+    for project in project.into_iter().chain(claimed.projects.iter().map(String::as_str)) {
+        app.service.scope(&caller, project, request_id)?;
+    }
+    Ok(app.service.own_scope(&caller, request_id))
+}
+
+/// A header that stands there exactly once, as text.
+fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (Some(value), None) => value.to_str().ok(),
+        _ => None,
+    }
+}
+
+/// The router's own refusals, in the dialect of the path.
+fn translate(dialect: Dialect, response: Response, request_id: &RequestId) -> Response {
+    let (kind, sentence) = match response.status() {
+        StatusCode::NOT_FOUND if bare(&response) => (ErrorKind::RouteUnknown, "There is no such path."),
+        StatusCode::METHOD_NOT_ALLOWED if bare(&response) => {
+            (ErrorKind::MethodNotAllowed, "The path does not take this method.")
+        }
+        _ => return response,
+    };
+    let matched = response.extensions().get::<MatchedPath>().cloned();
+    let mut refused = dialect.refuse(&Error::new(kind, sentence), request_id);
+    if let Some(matched) = matched {
+        if let Ok(methods) = HeaderValue::from_str(&router::methods(matched.as_str()).join(", ")) {
+            refused.headers_mut().insert(ALLOW, methods);
+        }
+        refused.extensions_mut().insert(matched);
+    }
+    refused
+}
+
+/// An answer that no handler made has no content type.
+fn bare(response: &Response) -> bool {
+    !response.headers().contains_key(http::header::CONTENT_TYPE)
+}
+
+fn refuse(app: &App, dialect: Dialect, error: &Error, request_id: &RequestId) -> Response {
+    match error.kind() {
+        ErrorKind::NotAuthenticated => app.metrics.count_auth_failure("token"),
+        ErrorKind::WrongProject => app.metrics.count_auth_failure("project"),
+        ErrorKind::Internal | ErrorKind::Unavailable => {
+            tracing::error!(request.id = %request_id, "A request failed: {}", error.chain());
+        }
+        _ => {}
+    }
+    dialect.refuse(error, request_id)
+}
+
+fn set_headers(headers: &mut HeaderMap, request_id: &RequestId) {
+    if let Ok(value) = HeaderValue::from_str(request_id.as_str()) {
+        headers.insert(REQUEST_ID, value.clone());
+        headers.insert(OPENSTACK_REQUEST_ID, value);
+    }
+    headers.insert(http::header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(http::header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a17_a_path_is_one_line_in_the_log() {
+        assert_eq!(printable("/a\u{1b}[31m\nb"), "/a\\u{1b}[31m\\nb");
+    }
+}

@@ -1,0 +1,99 @@
+//! Every path, in one list, grouped by who calls it.
+
+use axum::Router;
+use axum::extract::{MatchedPath, Request};
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, delete, get, post};
+use http::{Method, StatusCode};
+
+use crate::app::App;
+use crate::dialect::Dialect;
+use crate::{health, native, v1};
+
+type Route = (&'static str, &'static [&'static str], fn() -> MethodRouter<App>);
+
+const OPEN: &[Route] = &[
+    ("/", &["get"], || get(v1::discovery::list)),
+    ("/rds", &["get"], || get(v1::discovery::list)),
+    ("/rds/{version}", &["get"], || get(v1::discovery::show)),
+    ("/healthz", &["get"], || get(health::alive)),
+    ("/readyz", &["get"], || get(health::ready)),
+    ("/metrics", &["get"], || get(health::metrics)),
+    ("/strongroom/v1/openapi.json", &["get"], || get(native::openapi_document)),
+];
+
+const V1: &[Route] = &[
+    ("/rds/v1/{project_id}/backups", &["get", "post"], || get(v1::backups::list).post(v1::backups::create)),
+    ("/rds/v1/{project_id}/backups/{backup_id}", &["delete"], || delete(v1::backups::remove)),
+    ("/rds/v1/{project_id}/instances", &["get"], || get(v1::instances::list)),
+    ("/rds/v1/{project_id}/instances/{node_id}", &["get"], || get(v1::instances::show)),
+    ("/rds/v1/{project_id}/datastores/{engine}/versions", &["get"], || get(v1::datastores::versions)),
+    ("/rds/v1/{project_id}/jobs/{job_id}", &["get"], || get(v1::jobs::show)),
+];
+
+const NATIVE: &[Route] = &[
+    ("/strongroom/v1/instances", &["get", "post"], || {
+        get(native::instances::list).post(native::instances::add)
+    }),
+    ("/strongroom/v1/instances/{instance}", &["get", "delete"], || {
+        get(native::instances::show).delete(native::instances::remove)
+    }),
+    ("/strongroom/v1/instances/{instance}/check", &["post"], || post(native::instances::check)),
+    ("/strongroom/v1/backups", &["get", "post"], || get(native::backups::list).post(native::backups::create)),
+    ("/strongroom/v1/backups/{backup}", &["get", "delete"], || {
+        get(native::backups::show).delete(native::backups::remove)
+    }),
+    ("/strongroom/v1/backups/{backup}/verify", &["post"], || post(native::backups::verify)),
+    ("/strongroom/v1/backups/{backup}/plan", &["get"], || get(native::content::plan)),
+    ("/strongroom/v1/backups/{backup}/members", &["get"], || get(native::content::members)),
+    ("/strongroom/v1/backups/{backup}/content", &["post"], || post(native::content::content)),
+    ("/strongroom/v1/jobs", &["get"], || get(native::jobs::list)),
+    ("/strongroom/v1/jobs/{job}", &["get"], || get(native::jobs::show)),
+    ("/strongroom/v1/jobs/{job}/cancel", &["post"], || post(native::jobs::cancel)),
+    ("/strongroom/v1/jobs/{job}/events", &["get"], || get(native::jobs::events)),
+    ("/strongroom/v1/repository", &["get"], || get(native::repository::show)),
+    ("/strongroom/v1/repository/check", &["post"], || post(native::repository::check)),
+    ("/strongroom/v1/repository/forget", &["post"], || post(native::repository::forget)),
+    ("/strongroom/v1/tokens", &["get", "post"], || get(native::tokens::list).post(native::tokens::create)),
+    ("/strongroom/v1/tokens/{token}", &["delete"], || delete(native::tokens::revoke)),
+    ("/strongroom/v1/recovery-kit", &["get"], || get(native::repository::recovery_kit)),
+    ("/strongroom/v1/doctor", &["get"], || get(native::repository::doctor)),
+];
+
+/// Path and method of everything that is served; the documents are compared with this.
+pub fn routes() -> Vec<(&'static str, &'static str)> {
+    let all = OPEN.iter().chain(V1).chain(NATIVE);
+    all.flat_map(|(path, methods, _)| methods.iter().map(|method| (*path, *method))).collect()
+}
+
+pub(crate) fn build(app: App) -> Router {
+    let mut router = Router::new();
+    for (path, _, methods) in OPEN.iter().chain(V1).chain(NATIVE) {
+        router = router.route(path, methods());
+    }
+    router.layer(from_fn(remember_route)).with_state(app)
+}
+
+/// The methods of a route, as the `Allow` header names them.
+pub(crate) fn methods(route: &str) -> Vec<String> {
+    let all = OPEN.iter().chain(V1).chain(NATIVE);
+    all.filter(|(path, ..)| *path == route)
+        .flat_map(|(_, methods, _)| methods.iter().map(|method| method.to_uppercase()))
+        .collect()
+}
+
+/// Tells the outer layers which route it was: metrics name patterns, never raw paths.
+async fn remember_route(request: Request, next: Next) -> Response {
+    let matched = request.extensions().get::<MatchedPath>().cloned();
+    // The router would take HEAD for GET; no dialect has it. Probes of health may use it.
+    let refused = request.method() == Method::HEAD && Dialect::of(request.uri().path()) != Dialect::Open;
+    let mut response = match &matched {
+        Some(_) if refused => StatusCode::METHOD_NOT_ALLOWED.into_response(),
+        _ => next.run(request).await,
+    };
+    if let Some(matched) = matched {
+        response.extensions_mut().insert(matched);
+    }
+    response
+}

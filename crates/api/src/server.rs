@@ -1,0 +1,145 @@
+//! The listener: connections, TLS, header limits, shutdown.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use rustls::ServerConfig;
+use strongroom_core::{Error, ErrorKind, Result, limits};
+use strongroom_service::Service;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::TlsAcceptor;
+
+use crate::app::{ApiSettings, App};
+use crate::{entry, router};
+
+/// Where to listen, bound already.
+pub struct Listen {
+    pub listener: TcpListener,
+    pub tls: Option<TlsFiles>,
+}
+
+/// Certificate chain and private key, PEM.
+#[derive(Debug, Clone)]
+pub struct TlsFiles {
+    pub cert: PathBuf,
+    pub key: PathBuf,
+}
+
+/// Serves until `shutdown`, then ends what is under way within the drain time.
+pub async fn serve(
+    listen: Listen,
+    service: Service,
+    settings: ApiSettings,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<()> {
+    let tls = listen.tls.as_ref().map(acceptor).transpose()?;
+    let app = App::new(service, settings);
+    let router = router::build(app.clone());
+    let room = Arc::new(Semaphore::new(app.settings.connections_max));
+    let graceful = GracefulShutdown::new();
+    tokio::pin!(shutdown);
+    loop {
+        // Room first: beyond the limit, connections wait in the kernel's queue.
+        let permit = tokio::select! {
+            permit = room.clone().acquire_owned() => permit.map_err(Error::internal)?,
+            () = &mut shutdown => break,
+        };
+        let accepted = tokio::select! {
+            accepted = listen.listener.accept() => accepted,
+            () = &mut shutdown => break,
+        };
+        match accepted {
+            Ok((stream, peer)) => open(&app, &router, &graceful, tls.clone(), stream, peer, permit),
+            Err(error) => {
+                // Out of descriptors, or a connection that died in the queue: neither ends the server.
+                tracing::warn!("A connection was not accepted: {error}");
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            }
+        }
+    }
+    let drain = std::time::Duration::from_millis(limits::DRAIN_TIMEOUT_MS / 6);
+    if tokio::time::timeout(drain, graceful.shutdown()).await.is_err() {
+        tracing::warn!("Some connections did not end in time and were closed.");
+    }
+    Ok(())
+}
+
+fn open(
+    app: &App,
+    router: &Router,
+    graceful: &GracefulShutdown,
+    tls: Option<TlsAcceptor>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    permit: OwnedSemaphorePermit,
+) {
+    let _ = stream.set_nodelay(true);
+    let (app, router, watcher) = (app.clone(), router.clone(), graceful.watcher());
+    tokio::spawn(async move {
+        let _permit = permit;
+        match tls {
+            None => speak(app, router, watcher, stream).await,
+            Some(tls) => {
+                match tokio::time::timeout(app.settings.header_read_timeout, tls.accept(stream)).await {
+                    Ok(Ok(stream)) => speak(app, router, watcher, stream).await,
+                    Ok(Err(error)) => tracing::debug!(peer = %peer, "TLS failed: {error}"),
+                    Err(_elapsed) => tracing::debug!(peer = %peer, "TLS took too long."),
+                }
+            }
+        }
+    });
+}
+
+async fn speak(
+    app: App,
+    router: Router,
+    watcher: hyper_util::server::graceful::Watcher,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+) {
+    let timeout = app.settings.header_read_timeout;
+    let service = service_fn(move |request: hyper::Request<Incoming>| {
+        let (app, router) = (app.clone(), router.clone());
+        async move { Ok::<_, std::convert::Infallible>(entry::answer(app, router, request.map(Body::new)).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(timeout)
+        .max_buf_size(limits::HEADERS_SIZE_BYTES_MAX)
+        .keep_alive(true)
+        .serve_connection(TokioIo::new(stream), service);
+    if let Err(error) = watcher.watch(connection).await {
+        tracing::debug!("A connection ended early: {error}");
+    }
+}
+
+fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor> {
+    let unusable = |path: &Path, what: &dyn std::fmt::Display| {
+        Error::new(ErrorKind::Unavailable, format!("The TLS file {} cannot be used: {what}.", path.display()))
+            .with_hint("give PEM files with --tls-cert and --tls-key")
+    };
+    let read = |path: &Path| std::fs::read(path).map_err(|error| unusable(path, &error));
+    let (cert, key) = (read(&files.cert)?, read(&files.key)?);
+    let chain: Vec<_> = rustls_pemfile::certs(&mut cert.as_slice())
+        .collect::<Result<_, _>>()
+        .map_err(|error| unusable(&files.cert, &error))?;
+    let key = rustls_pemfile::private_key(&mut key.as_slice())
+        .map_err(|error| unusable(&files.key, &error))?
+        .ok_or_else(|| unusable(&files.key, &"it holds no private key"))?;
+    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(Error::internal)?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .map_err(|error| unusable(&files.cert, &error))?;
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}

@@ -1,0 +1,355 @@
+//! The v1 documents: every JSON field name of this dialect.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use strongroom_core::backup::Backup;
+use strongroom_core::engine::EngineKind;
+use strongroom_core::instance::{Instance, InstanceState};
+use strongroom_core::size::ByteSize;
+use utoipa::ToSchema;
+
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ErrorBody {
+    pub(crate) err_code: String,
+    pub(crate) external_message: String,
+}
+
+/// `POST /rds/v1/{project_id}/backups`, for the document; the handler reads it field by field, so
+/// that each error names its field.
+#[derive(Debug, Deserialize, ToSchema)]
+#[expect(dead_code, reason = "describes the request in the document")]
+pub(crate) struct CreateBackupBody {
+    backup: CreateBackup,
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[expect(dead_code, reason = "describes the request in the document")]
+pub(crate) struct CreateBackup {
+    /// 4 to 64 characters: a letter, then letters, digits, `-` and `_`
+    #[schema(min_length = 4, max_length = 64, pattern = "^[A-Za-z][A-Za-z0-9_-]{3,63}$")]
+    name: String,
+    /// The id of the primary node
+    #[schema(min_length = 1, max_length = 64)]
+    instance: String,
+    /// At most 256 characters, none of `! < > = ' & "`
+    #[schema(max_length = 256)]
+    description: Option<String>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct BackupCreated {
+    backup: BackupView,
+    extendparam: CreatedJobs,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct CreatedJobs {
+    jobs: Vec<String>,
+}
+
+impl From<&Backup> for BackupCreated {
+    fn from(backup: &Backup) -> Self {
+        let jobs = vec![backup.job_id.as_str().to_owned()];
+        Self { backup: BackupView::from(backup), extendparam: CreatedJobs { jobs } }
+    }
+}
+
+/// All twelve keys, always.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct BackupView {
+    id: String,
+    name: String,
+    description: Option<String>,
+    /// The node id
+    instance_id: String,
+    status: String,
+    /// `"1"`: manual
+    backuptype: String,
+    created: String,
+    updated: Option<String>,
+    /// GB
+    size: Option<f64>,
+    #[serde(rename = "locationRef")]
+    location_ref: Option<String>,
+    parent_id: Option<String>,
+    #[serde(rename = "dataStore")]
+    data_store: DataStore,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct DataStore {
+    #[serde(rename = "type")]
+    kind: String,
+    version: String,
+    version_id: String,
+}
+
+impl From<&Backup> for BackupView {
+    fn from(backup: &Backup) -> Self {
+        Self {
+            id: backup.id.as_str().to_owned(),
+            name: backup.name.as_str().to_owned(),
+            description: backup.description.as_ref().map(|text| text.as_str().to_owned()),
+            instance_id: backup.node_id.as_str().to_owned(),
+            status: crate::native::views::backup_status(backup.state).to_owned(),
+            backuptype: "1".to_owned(),
+            created: moment(backup.created),
+            updated: backup.finished.map(moment),
+            size: backup.source_bytes.map(gigabytes),
+            location_ref: None,
+            parent_id: None,
+            data_store: DataStore {
+                kind: engine_name(backup.engine).to_owned(),
+                version: backup.engine_version.clone(),
+                version_id: version_id(backup.engine, &backup.engine_version),
+            },
+        }
+    }
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct BackupList {
+    backups: Vec<BackupView>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct InstanceList {
+    pub(crate) instances: Vec<InstanceRow>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct InstanceRow {
+    id: String,
+    status: String,
+    name: String,
+    created: String,
+    hostname: String,
+    #[serde(rename = "type")]
+    kind: String,
+    region: String,
+    updated: String,
+    availability_zone: String,
+    vpc: String,
+    nics: Nics,
+    security_group: Named,
+    flavor: Named,
+    volume: Volume,
+    data_store_info: DataStoreInfo,
+    db_port: u16,
+    backup_strategy: BackupStrategy,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Nics {
+    subnet_id: String,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Named {
+    id: String,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Volume {
+    #[serde(rename = "type")]
+    kind: String,
+    size: u64,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct DataStoreInfo {
+    #[serde(rename = "type")]
+    kind: String,
+    version: String,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct BackupStrategy {
+    start_time: String,
+    keep_days: u32,
+}
+
+impl InstanceRow {
+    pub(crate) fn new(instance: &Instance, region: &str) -> Self {
+        let empty = || Named { id: String::new() };
+        Self {
+            id: instance.node_id.as_str().to_owned(),
+            status: instance_status(instance.state).to_owned(),
+            name: instance.name.as_str().to_owned(),
+            created: moment_with_zone(instance.created),
+            hostname: instance.host.clone(),
+            kind: "master".to_owned(),
+            region: region.to_owned(),
+            updated: moment_with_zone(instance.updated),
+            availability_zone: String::new(),
+            vpc: String::new(),
+            nics: Nics { subnet_id: String::new() },
+            security_group: empty(),
+            flavor: empty(),
+            volume: Volume { kind: String::new(), size: 0 },
+            data_store_info: DataStoreInfo {
+                kind: engine_name(instance.engine).to_owned(),
+                version: instance.version.clone(),
+            },
+            db_port: instance.port,
+            // No policies yet: automated backups are off.
+            backup_strategy: BackupStrategy { start_time: String::new(), keep_days: 0 },
+        }
+    }
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct InstanceShown {
+    pub(crate) instance: InstanceSummary,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct InstanceSummary {
+    instance_id: String,
+    status: String,
+    instance_name: String,
+}
+
+impl From<&Instance> for InstanceSummary {
+    fn from(instance: &Instance) -> Self {
+        Self {
+            instance_id: instance.node_id.as_str().to_owned(),
+            status: instance_status(instance.state).to_owned(),
+            instance_name: instance.name.as_str().to_owned(),
+        }
+    }
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct DataStoreVersions {
+    pub(crate) data_stores: Vec<DataStoreVersion>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct DataStoreVersion {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) datastore: String,
+    pub(crate) image: String,
+    pub(crate) packages: String,
+    pub(crate) active: u8,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct JobShown {
+    pub(crate) job: JobView,
+}
+
+/// The v3 object; v1 documents none.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct JobView {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) status: String,
+    pub(crate) created: String,
+    pub(crate) ended: String,
+    pub(crate) process: String,
+    pub(crate) instance: JobInstance,
+    pub(crate) entities: serde_json::Value,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) fail_reason: Option<String>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct JobInstance {
+    pub(crate) id: String,
+    pub(crate) name: String,
+}
+
+/// Empty success.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Nothing {}
+
+/// Engine names as this dialect writes them.
+pub(crate) fn engine_name(engine: EngineKind) -> &'static str {
+    match engine {
+        EngineKind::MySql => "MySQL",
+        EngineKind::PostgreSql => "PostgreSQL",
+        EngineKind::SqlServer => "SQLServer",
+    }
+}
+
+fn instance_status(state: InstanceState) -> &'static str {
+    match state {
+        InstanceState::Registering => "BUILD",
+        InstanceState::Ready => "ACTIVE",
+        InstanceState::Unreachable | InstanceState::Retired => "FAILED",
+    }
+}
+
+/// `yyyy-mm-ddThh:mm:ss`, UTC, without a zone.
+pub(crate) fn moment(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%S").to_string()
+}
+
+pub(crate) fn moment_with_zone(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%S+0000").to_string()
+}
+
+/// GB as a double with six decimals, rounded up: a backup that holds a byte is never 0.
+#[expect(clippy::cast_precision_loss, reason = "a double is exact far beyond the millions of GB that exist")]
+fn gigabytes(size: ByteSize) -> f64 {
+    let millionths = (u128::from(size.bytes()) * 1_000_000).div_ceil(1 << 30).max(1);
+    millionths as f64 / 1_000_000.0
+}
+
+/// A stable id of an engine's version, in the form of a UUID.
+pub(crate) fn version_id(engine: EngineKind, version: &str) -> String {
+    let digest = blake3::hash(format!("strongroom version {engine} {version}").as_bytes());
+    let mut raw = [0; 16];
+    raw.copy_from_slice(&digest.as_bytes()[..16]);
+    uuid::Builder::from_custom_bytes(raw).into_uuid().to_string()
+}
+
+/// A stable id of an engine.
+pub(crate) fn engine_id(engine: EngineKind) -> String {
+    version_id(engine, "")
+}
+
+/// The list, piece by piece: rows are rendered one at a time.
+pub(crate) const LIST_BEGIN: &str = "{\"backups\":[";
+pub(crate) const LIST_END: &str = "]}";
+
+/// Schemas of this dialect, for its document.
+pub(crate) const V1_SCHEMAS: crate::openapi::Collect = |out| {
+    crate::openapi::collect::<ErrorBody>(out);
+    crate::openapi::collect::<CreateBackupBody>(out);
+    crate::openapi::collect::<BackupCreated>(out);
+    crate::openapi::collect::<BackupList>(out);
+    crate::openapi::collect::<InstanceList>(out);
+    crate::openapi::collect::<InstanceShown>(out);
+    crate::openapi::collect::<DataStoreVersions>(out);
+    crate::openapi::collect::<JobShown>(out);
+    crate::openapi::collect::<Nothing>(out);
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_gigabytes_and_never_zero() {
+        assert!((gigabytes(ByteSize::new(1 << 30)) - 1.0).abs() < f64::EPSILON);
+        assert!((gigabytes(ByteSize::new(400_000)) - 0.000_373).abs() < 1e-9);
+        assert!(gigabytes(ByteSize::ZERO) > 0.0);
+    }
+
+    #[test]
+    fn version_ids_are_stable() {
+        let id = version_id(EngineKind::PostgreSql, "15.18");
+        assert_eq!(id, version_id(EngineKind::PostgreSql, "15.18"));
+        assert_ne!(id, version_id(EngineKind::PostgreSql, "15.19"));
+        assert_eq!(id.len(), 36);
+    }
+}
