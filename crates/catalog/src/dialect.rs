@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use sqlx::any::AnyPoolOptions;
 use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{AnyConnection, AnyPool, Executor};
+use sqlx::{AnyConnection, AnyPool, Connection, Executor};
 use strongroom_core::{Error, ErrorKind, Field, Result};
 
 use crate::fault::Fault;
@@ -27,7 +27,7 @@ const SQLITE_SETTINGS: &str = "
     PRAGMA journal_mode = WAL;
     PRAGMA synchronous = FULL;
     PRAGMA foreign_keys = ON;
-    PRAGMA busy_timeout = 5000;
+    PRAGMA busy_timeout = 2000;
 ";
 const POSTGRES_SETTINGS: &str = "
     SET synchronous_commit = on;
@@ -146,6 +146,11 @@ async fn connect_sqlite(url: &str) -> Result<(AnyPool, AnyPool)> {
         .with_hint(format!("Look at the owner and the mode of {}.", options.get_filename().display()))
         .with_source(cause)
     })?;
+    // A pool tries a connection that cannot be set up again until its time is over; a file that is no
+    // database is to be told at once, and as what it is.
+    let mut first = AnyConnection::connect(url).await.map_err(Fault::from)?;
+    first.execute(sqlx::raw_sql(SQLITE_SETTINGS)).await.map_err(Fault::from)?;
+    first.close().await.map_err(Fault::from)?;
     let writers = pool(1, SQLITE_SETTINGS).connect(url).await.map_err(Fault::from)?;
     let readers = pool(READERS_MAX, SQLITE_SETTINGS).connect(url).await.map_err(Fault::from)?;
     Ok((writers, readers))

@@ -16,7 +16,7 @@ use crate::fault::Fault;
 pub(crate) type Tx = Transaction<'static, Any>;
 
 /// How often a transaction that lost a race against another one is begun.
-const TRIES_MAX: u32 = 5;
+const TRIES_MAX: u32 = 3;
 /// Pause before the second try, doubled for each one after.
 const PAUSE_BASE_MS: u64 = 5;
 

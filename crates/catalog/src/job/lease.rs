@@ -172,3 +172,19 @@ pub(super) async fn retry_in_tx(
         .await?;
     if changed.rows_affected() == 1 { Ok(()) } else { Err(fenced()) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::CLAIM;
+    use crate::dialect::{Dialect, query_plan};
+
+    /// With 100,000 jobs due at one moment a claim must not sort them.
+    #[tokio::test]
+    async fn t04_a_claim_walks_the_index_of_due_jobs() {
+        let (pool, _) = Dialect::Sqlite.connect("sqlite::memory:").await.unwrap();
+        crate::migration::run(&pool).await.unwrap();
+        let plan = query_plan(&pool, CLAIM.sqlite, 7).await;
+        assert!(plan.iter().any(|line| line.contains("jobs USING INDEX job_due (<expr><?)")), "{plan:#?}");
+        assert!(!plan.iter().any(|line| line.contains("TEMP B-TREE")), "{plan:#?}");
+    }
+}

@@ -1,6 +1,8 @@
 //! One suite for every database the catalog runs on: each case is written once, against "a fresh
 //! catalog", and runs on a SQLite file, on SQLite in memory and on PostgreSQL.
 
+#![allow(clippy::unwrap_used, reason = "a test ends with the first thing that is not as it should be")]
+
 mod audit;
 mod backups;
 mod crash;
@@ -9,6 +11,7 @@ mod identities;
 mod instances;
 mod jobs;
 mod lists;
+mod outages;
 mod parallel;
 mod room;
 mod secrets;

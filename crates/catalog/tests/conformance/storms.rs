@@ -65,7 +65,7 @@ impl<'a> Storm<'a> {
             instances.push(room.add_instance(&format!("storm-{seed}-{number}")).await);
         }
         // An even seed plays under a quota that is reached now and then.
-        let quota = (seed % 2 == 0).then_some(6);
+        let quota = seed.is_multiple_of(2).then_some(6);
         room.catalog.project_quota_put(&room.project, quota).await.unwrap();
         let dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         Self { room, dice, instances, backups: vec![], claims: vec![], holders: HashMap::new(), names: 0 }
