@@ -1,0 +1,88 @@
+//! What can be typed: one definition for parsing, help and completions.
+
+use clap::{Parser, Subcommand};
+
+use crate::client::ClientOptions;
+use crate::commands::{backup, instance, job, repository, restore, token};
+use crate::config::ServeOptions;
+use crate::output::Format;
+
+/// Backups of your databases, proven to restore.
+#[derive(Debug, Parser)]
+#[command(name = "strongroom", version, propagate_version = true, max_term_width = 100)]
+#[command(
+    after_help = "Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 refused, 5 verification failed, \
+                        6 unreachable, 7 wrong key.\nAt 3 a.m.: strongroom help restore"
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) client: ClientOptions,
+    /// How data is shown
+    #[arg(long, value_enum, global = true, default_value = "table")]
+    pub(crate) output: Format,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the server: API, catalog and a worker, with nothing to configure
+    Serve(ServeOptions),
+    /// Source databases: register, look at, remove
+    #[command(subcommand)]
+    Instance(instance::Verb),
+    /// Backups: create, list, show, verify, delete
+    #[command(subcommand)]
+    Backup(backup::Verb),
+    /// Write a backup into a directory that the database can start from
+    Restore(restore::Options),
+    /// Jobs: list, show, watch, cancel
+    #[command(subcommand)]
+    Job(job::Verb),
+    /// The repository: check, stat, forget
+    #[command(subcommand)]
+    Repository(repository::Verb),
+    /// Tokens of the project: create, list, revoke
+    #[command(subcommand)]
+    Token(token::Verb),
+    /// The page that brings the data back when this server is gone
+    #[command(subcommand)]
+    RecoveryKit(KitVerb),
+    /// Look at everything; each line says what was found and the next step
+    Doctor,
+    /// What a code of an error means and what to do
+    Explain {
+        /// Such as target_not_empty; without one, all are listed
+        code: Option<String>,
+    },
+    /// The configuration of `serve`, checked
+    #[command(subcommand)]
+    Config(ConfigVerb),
+    /// Completions for a shell, on stdout
+    Completions {
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KitVerb {
+    /// Print it; keep it away from the repository and from this host
+    Print,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigVerb {
+    /// The effective values and where each comes from; opens nothing
+    Check(ServeOptions),
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_holds_together() {
+        super::Cli::command().debug_assert();
+    }
+}

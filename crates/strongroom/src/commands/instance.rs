@@ -1,0 +1,241 @@
+//! `strongroom instance …`
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+use reqwest::StatusCode;
+use strongroom_api::native::wire::{
+    CheckLineView, CheckView, InstanceAdded, InstanceList, InstanceRequest, InstanceView,
+};
+
+use super::{Desk, Nothing};
+use crate::exit::{Exit, Outcome, Stop};
+use crate::output::{self, Table};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Check a database and register it; nothing is saved until everything is there
+    Add(AddOptions),
+    /// All that are registered
+    List,
+    /// One, by id, node id or name
+    Show { instance: String },
+    /// Look again whether it can be backed up
+    Check { instance: String },
+    /// Retire it; its backups stay
+    Remove { instance: String },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AddOptions {
+    /// 4 to 64 letters, digits, - and _, a letter first
+    name: String,
+    #[arg(long, value_enum)]
+    engine: EngineWord,
+    #[arg(long)]
+    host: String,
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    port: u16,
+    /// The role that takes the backups
+    #[arg(long)]
+    user: String,
+    /// A file whose first line is the password
+    #[arg(long, value_name = "FILE", conflicts_with = "password_env")]
+    password_file: Option<PathBuf>,
+    /// An environment variable that holds the password
+    #[arg(long, value_name = "VAR")]
+    password_env: Option<String>,
+    #[arg(long, value_enum, default_value = "require")]
+    tls: TlsWord,
+    /// PEM certificates to trust for verify-full, instead of the system's
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
+    /// Answer an MD5 challenge; a weak scheme, only for servers that know no other
+    #[arg(long)]
+    allow_md5: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum EngineWord {
+    Postgresql,
+    Mysql,
+    Sqlserver,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum TlsWord {
+    Disable,
+    Require,
+    VerifyFull,
+}
+
+pub(crate) fn run(verb: &Verb, desk: &Desk) -> Outcome<Exit> {
+    match verb {
+        Verb::Add(options) => add(options, desk),
+        Verb::List => list(desk),
+        Verb::Show { instance } => {
+            let found: InstanceView = desk.runtime.block_on(desk.client.get(&["instances", instance]))?;
+            show(&found, desk);
+            Ok(Exit::Done)
+        }
+        Verb::Check { instance } => check(instance, desk),
+        Verb::Remove { instance } => {
+            let _: Nothing = desk.runtime.block_on(desk.client.delete(&["instances", instance]))?;
+            output::note(format_args!("removed {instance}; its backups stay listed and restorable"));
+            Ok(Exit::Done)
+        }
+    }
+}
+
+fn add(options: &AddOptions, desk: &Desk) -> Outcome<Exit> {
+    let ca_pem = options.ca_file.as_ref().map(|path| read(path, "ca-file")).transpose()?;
+    let request = InstanceRequest {
+        name: options.name.clone(),
+        engine: match options.engine {
+            EngineWord::Postgresql => "postgresql",
+            EngineWord::Mysql => "mysql",
+            EngineWord::Sqlserver => "sqlserver",
+        }
+        .to_owned(),
+        host: options.host.clone(),
+        port: options.port,
+        user: options.user.clone(),
+        password: password(options)?,
+        tls: Some(
+            match options.tls {
+                TlsWord::Disable => "disable",
+                TlsWord::Require => "require",
+                TlsWord::VerifyFull => "verify-full",
+            }
+            .to_owned(),
+        ),
+        ca_pem,
+        allow_md5: options.allow_md5,
+    };
+    let sent = desk.client.post_or(&["instances"], &request, StatusCode::UNPROCESSABLE_ENTITY);
+    let added: InstanceAdded = desk.runtime.block_on(sent)?;
+    output::note(format_args!("{} at {}:{}", options.engine.word(), options.host, options.port));
+    say_lines(&added.check.lines);
+    match added.instance {
+        Some(instance) => {
+            show(&instance, desk);
+            output::next(format_args!("strongroom backup create {} --name first --wait", instance.name));
+            Ok(Exit::Done)
+        }
+        None => Err(Stop::new(Exit::Refused, "the database cannot be backed up yet; nothing was saved")
+            .with_hint("do what the lines above say, then run the same command again")),
+    }
+}
+
+impl EngineWord {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Postgresql => "PostgreSQL",
+            Self::Mysql => "MySQL",
+            Self::Sqlserver => "SQL Server",
+        }
+    }
+}
+
+fn read(path: &PathBuf, option: &str) -> Outcome<String> {
+    std::fs::read_to_string(path)
+        .map_err(|error| Stop::usage(format!("{option}: {} cannot be read: {error}", path.display())))
+}
+
+/// By file, environment or prompt; never on a command line, where everybody can read it.
+fn password(options: &AddOptions) -> Outcome<String> {
+    if let Some(path) = &options.password_file {
+        let text = read(path, "password-file")?;
+        return Ok(text.lines().next().unwrap_or_default().to_owned());
+    }
+    if let Some(name) = &options.password_env {
+        return std::env::var(name)
+            .map_err(|_| Stop::usage(format!("password-env: the variable {name} is not set")));
+    }
+    if !std::io::stdin().is_terminal() {
+        return Err(Stop::usage("no password was given, and there is no terminal to ask on")
+            .with_hint("give --password-file FILE or --password-env VAR"));
+    }
+    rpassword::prompt_password(format!("Password of {}: ", options.user))
+        .map_err(|error| Stop::new(Exit::Failed, format!("the password cannot be read: {error}")))
+}
+
+/// What / found, and the next step for what is missing.
+pub(super) fn say_lines(lines: &[CheckLineView]) {
+    for line in lines {
+        let mark = match line.state.as_str() {
+            "ok" => "ok",
+            "warning" => "WARNING",
+            _ => "MISSING",
+        };
+        output::note(format_args!("  {:.<28} {mark:<8} {}", format!("{} ", line.what), line.found));
+        if line.state == "ok" {
+            continue;
+        }
+        output::note(format_args!("      wanted: {}", line.wanted));
+        for (word, text) in [("do:    ", &line.remedy), ("why:   ", &line.why)] {
+            if let Some(text) = text {
+                output::note(format_args!("      {word} {}", text.replace('\n', "\n              ")));
+            }
+        }
+    }
+}
+
+fn list(desk: &Desk) -> Outcome<Exit> {
+    let list: InstanceList = desk.runtime.block_on(desk.client.get(&["instances"]))?;
+    if desk.is_json() {
+        output::json(&list);
+        return Ok(Exit::Done);
+    }
+    let mut table = Table::new(&["NAME", "STATUS", "ENGINE", "ADDRESS", "ID", "NODE ID"]);
+    for instance in &list.instances {
+        table.row([
+            instance.name.clone(),
+            instance.status.clone(),
+            format!("{} {}", instance.engine, instance.version),
+            format!("{}:{}", instance.host, instance.port),
+            instance.id.clone(),
+            instance.primary_node_id.clone(),
+        ]);
+    }
+    table.print(
+        "No instances yet. Register one:\n  strongroom instance add NAME --engine postgresql --host HOST \
+         --port 5432 --user USER --password-file FILE",
+    );
+    Ok(Exit::Done)
+}
+
+fn show(instance: &InstanceView, desk: &Desk) {
+    if desk.is_json() {
+        return output::json(instance);
+    }
+    for (name, value) in [
+        ("id", instance.id.as_str()),
+        ("node id", &instance.primary_node_id),
+        ("name", &instance.name),
+        ("engine", &format!("{} {}", instance.engine, instance.version)),
+        ("status", &instance.status),
+        ("address", &format!("{}:{}", instance.host, instance.port)),
+        ("user", &instance.user),
+        ("tls", &instance.tls),
+        ("created", &output::moment(&instance.created)),
+    ] {
+        output::data(format_args!("{name:<10} {value}"));
+    }
+}
+
+fn check(instance: &str, desk: &Desk) -> Outcome<Exit> {
+    let found: CheckView =
+        desk.runtime.block_on(desk.client.post(&["instances", instance, "check"], &serde_json::json!({})))?;
+    if desk.is_json() {
+        output::json(&found);
+    } else {
+        say_lines(&found.lines);
+    }
+    if found.passed {
+        return Ok(Exit::Done);
+    }
+    Err(Stop::new(Exit::Refused, "the instance cannot be backed up now")
+        .with_hint("do what the lines marked MISSING say, then check again"))
+}
