@@ -64,7 +64,8 @@ impl Check<'_> {
 
     /// Replication was refused; what else can be said comes from an ordinary session.
     fn look_through_sql(&mut self, refusal: &ServerError) -> Result<()> {
-        let mut sql = self.open_sql()?;
+        // One wrong password is enough; more would lock an account.
+        let mut sql = if refusal.is_wrong_password() { None } else { self.open_sql()? };
         let is_encrypted = match &sql {
             Some(connection) => connection.session().is_some(),
             None => self.source.tls != TlsMode::Disable,
@@ -93,7 +94,6 @@ impl Check<'_> {
         for database in ["postgres", "template1", self.source.user.as_str()] {
             match Connection::open(self.source, Purpose::Sql { database }, &self.watch) {
                 Ok(connection) => return Ok(Some(connection)),
-                // One wrong password is enough; more would lock an account.
                 Err(Fault::Server(error)) if error.is_wrong_password() => return Ok(None),
                 Err(Fault::Server(_)) => {}
                 Err(fault) => return Err(fault.into()),

@@ -105,7 +105,7 @@ fn stream(
         }
         let is_due = status_sent.elapsed() >= STATUS_INTERVAL;
         if wants_status || is_due || log.has_finished_segment() {
-            connection.send(&status_update(log.safe_position, server_clock, is_due), watch)?;
+            connection.send(&status_update(log.position, server_clock, is_due), watch)?;
             status_sent = Instant::now();
         }
     }
@@ -133,6 +133,8 @@ impl<'a> LogMessage<'a> {
         let content = match tag {
             b'd' => body,
             b'c' => return Err(timeline_ended()),
+            // The farewell of a server that shuts down in good order.
+            b'C' => return Err(Fault::unreachable("The source is shutting down.")),
             tag => return Err(Fault::hostile(format!("a message of type 0x{tag:02x} in the log stream"))),
         };
         let (kind, rest) = content.split_first().ok_or_else(malformed)?;
@@ -156,13 +158,14 @@ impl<'a> LogMessage<'a> {
 }
 
 /// A standby status update: written, flushed, applied, clock, and whether we want an answer.
-/// Flushed lets the server delete log; a broken attempt is thrown away whole, so segments that
-/// were handed over count. The clock is the server's own, sent back.
-fn status_update(safe: Lsn, clock: i64, wants_reply: bool) -> BytesMut {
+/// Flushed lets the server delete log, and a server that shuts down waits until all of it is
+/// flushed. A broken attempt is thrown away whole, so everything that was handed to the sink
+/// counts. The clock is the server's own, sent back.
+fn status_update(received: Lsn, clock: i64, wants_reply: bool) -> BytesMut {
     let mut body = BytesMut::with_capacity(34);
     body.put_u8(b'r');
-    body.put_u64(safe.0);
-    body.put_u64(safe.0);
+    body.put_u64(received.0);
+    body.put_u64(received.0);
     body.put_u64(0);
     body.put_i64(clock);
     body.put_u8(u8::from(wants_reply));
@@ -182,12 +185,11 @@ struct SegmentWriter<'s> {
     size: SegmentSize,
     /// Where the next byte belongs.
     position: Lsn,
-    /// All segments before this position were handed over whole.
-    safe_position: Lsn,
-    reported_position: Lsn,
     current: Option<Box<dyn MemberWriter + 's>>,
     head: Vec<u8>,
     finished: u64,
+    /// Finished segments that the server has heard of.
+    reported: u64,
 }
 
 impl<'s> SegmentWriter<'s> {
@@ -198,11 +200,10 @@ impl<'s> SegmentWriter<'s> {
             timeline: order.timeline,
             size: order.segment_size,
             position: start,
-            safe_position: start,
-            reported_position: start,
             current: None,
             head: Vec::with_capacity(SEGMENT_HEAD_SIZE_BYTES),
             finished: 0,
+            reported: 0,
         }
     }
 
@@ -232,8 +233,8 @@ impl<'s> SegmentWriter<'s> {
 
     /// Whether a segment was finished since this was last asked.
     fn has_finished_segment(&mut self) -> bool {
-        let has_finished = self.safe_position > self.reported_position;
-        self.reported_position = self.safe_position;
+        let has_finished = self.finished > self.reported;
+        self.reported = self.finished;
         has_finished
     }
 
@@ -279,7 +280,6 @@ impl<'s> SegmentWriter<'s> {
             writer.finish()?;
             self.finished += 1;
         }
-        self.safe_position = self.position;
         Ok(())
     }
 

@@ -157,6 +157,8 @@ impl Connection {
     }
 
     fn receive_within(&mut self, limit: Duration, watch: &Watch<'_>) -> Result<Option<Envelope>> {
+        // Also when more is there already: a stream that never pauses must not go on uncancelled.
+        watch.check()?;
         let begun = Instant::now();
         loop {
             while let Some(envelope) = self.inbox.take()? {

@@ -131,3 +131,17 @@ pub(crate) fn position(facts: &BackupFacts, name: &str) -> u64 {
 pub(crate) fn path_text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
+
+/// Everything a backup opens at its source is released; the server may need a moment to notice.
+pub(crate) fn slots_are_gone(server: &PostgresServer) {
+    let left =
+        "select (select count(*) from pg_replication_slots) + (select count(*) from pg_stat_replication)
+        + (select count(*) from pg_stat_progress_basebackup)";
+    for _ in 0..100 {
+        if server.psql("postgres", left).unwrap() == "0" {
+            return;
+        }
+        server.psql("postgres", "select pg_sleep(0.1)").unwrap();
+    }
+    panic!("{}", server.psql("postgres", "select * from pg_replication_slots").unwrap());
+}

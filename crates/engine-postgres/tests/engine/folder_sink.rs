@@ -6,21 +6,40 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use strongroom_core::engine::{BackupSink, MemberWriter};
 use strongroom_core::member::{Dedupe, Member, MemberKind};
-use strongroom_core::{Error, Result};
+use strongroom_core::{Error, ErrorKind, Result};
 
 pub(crate) struct FolderSink {
     root: PathBuf,
     /// Every member that was opened, and whether it was finished.
     members: Mutex<Vec<(Member, bool)>>,
+    /// Waits a little at each write.
+    is_slow: bool,
+    room: AtomicU64,
 }
 
 impl FolderSink {
     pub(crate) fn new(root: &Path) -> Self {
         fs::create_dir_all(root.join("data")).unwrap();
-        Self { root: root.to_owned(), members: Mutex::new(Vec::new()) }
+        Self {
+            root: root.to_owned(),
+            members: Mutex::new(Vec::new()),
+            is_slow: false,
+            room: AtomicU64::new(u64::MAX),
+        }
+    }
+
+    pub(crate) fn slow_down(&mut self) {
+        self.is_slow = true;
+    }
+
+    /// Fails once so many bytes were written.
+    pub(crate) fn fail_after(&mut self, bytes: u64) {
+        self.room = AtomicU64::new(bytes);
     }
 
     pub(crate) fn members(&self) -> Vec<Member> {
@@ -90,6 +109,14 @@ struct FolderWriter<'s> {
 impl MemberWriter for FolderWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.written += bytes.len() as u64;
+        if self.sink.is_slow {
+            std::thread::park_timeout(Duration::from_millis(2));
+        }
+        let taken = self
+            .sink
+            .room
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |room| room.checked_sub(bytes.len() as u64));
+        taken.map_err(|_| Error::new(ErrorKind::DiskFull, "The sink is full."))?;
         self.file.as_mut().expect("directories take no bytes").write_all(bytes).map_err(Error::internal)
     }
 

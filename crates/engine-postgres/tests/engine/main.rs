@@ -3,5 +3,14 @@
 #![allow(clippy::unwrap_used, reason = "a test ends with the first thing that is not as it should be")]
 
 mod backup;
+mod cluster;
+mod damage;
 mod desk;
+mod fake_server;
 mod folder_sink;
+mod hostile;
+mod interruption;
+mod login;
+mod probe;
+mod restore;
+mod standby;
