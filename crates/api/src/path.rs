@@ -5,7 +5,7 @@ use strongroom_core::{Error, ErrorKind, Field, Result};
 /// The path without its one trailing slash (contract section 1); the root stays as it is.
 pub(crate) fn trimmed(path: &str) -> &str {
     match path.strip_suffix('/') {
-        Some(shorter) if !shorter.is_empty() => shorter,
+        Some(shorter) if shorter.len() > 1 => shorter,
         _ => path,
     }
 }

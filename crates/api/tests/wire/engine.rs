@@ -1,0 +1,67 @@
+//! A PostgreSQL that is only played: what a check finds depends on the user that asks.
+
+use std::path::Path;
+
+use strongroom_core::engine::{
+    BackupFacts, BackupOrder, BackupSink, CancelToken, CheckLine, CheckState, Engine, EngineKind, Probe,
+    RestoreOrder, Source, SourceIdentity, StartedServer, Tablespace,
+};
+use strongroom_core::{Error, ErrorKind, Result};
+
+/// Stands in causes of errors and must never come out.
+pub(crate) const CANARY: &str = "canary-cause-for-the-log-only";
+
+pub(crate) struct PlayedEngine;
+
+fn line(what: &str, state: CheckState, remedy: Option<&str>) -> CheckLine {
+    CheckLine {
+        what: what.to_owned(),
+        state,
+        found: "as played".to_owned(),
+        wanted: "as wanted".to_owned(),
+        remedy: remedy.map(str::to_owned),
+        why: None,
+    }
+}
+
+impl Engine for PlayedEngine {
+    fn kind(&self) -> EngineKind {
+        EngineKind::PostgreSql
+    }
+
+    fn probe(&self, source: &Source, _cancel: &CancelToken) -> Result<Probe> {
+        let identity = Some(SourceIdentity {
+            engine: EngineKind::PostgreSql,
+            version: "15.18".to_owned(),
+            system_identifier: format!("system of port {}", source.port),
+        });
+        match source.user.as_str() {
+            "away" => Err(Error::new(ErrorKind::SourceUnreachable, "The source does not answer. Nothing was saved.")
+                .with_hint("start it")
+                .with_source(CANARY)),
+            "broken" => Err(Error::internal(CANARY)),
+            "panics" => panic!("{CANARY}"),
+            "weak" => {
+                let remedy = Some("ALTER ROLE weak REPLICATION;");
+                Ok(Probe { identity, lines: vec![line("replication right", CheckState::Missing, remedy)] })
+            }
+            _ => Ok(Probe { identity, lines: vec![line("replication right", CheckState::Ok, None)] }),
+        }
+    }
+
+    fn backup(&self, _order: &BackupOrder<'_>, _sink: &dyn BackupSink) -> Result<BackupFacts> {
+        unreachable!("no worker runs in these tests")
+    }
+
+    fn tablespaces(&self, _facts: &BackupFacts) -> Result<Vec<Tablespace>> {
+        Ok(Vec::new())
+    }
+
+    fn finish_restore(&self, _order: &RestoreOrder<'_>) -> Result<Vec<String>> {
+        unreachable!("nothing is restored in these tests")
+    }
+
+    fn start_restored(&self, _target: &Path, _facts: &BackupFacts, _port: u16) -> Result<StartedServer> {
+        unreachable!("nothing is started in these tests")
+    }
+}
