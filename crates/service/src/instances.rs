@@ -135,7 +135,18 @@ impl Service {
         scope.require(Action::Operate)?;
         let instance = self.instance_find(scope, wanted).await?;
         let source = self.source_of(&instance).await?;
-        let (probe, _) = self.probe(instance.engine, source).await?;
+        let probe = match self.probe(instance.engine, source).await {
+            Ok((probe, _)) => probe,
+            Err(error) => {
+                if error.kind() == ErrorKind::SourceUnreachable {
+                    let (catalog, version) = (self.catalog(), &instance.version);
+                    catalog
+                        .instance_observe(&instance.id, InstanceState::Unreachable, version, self.now())
+                        .await?;
+                }
+                return Err(error);
+            }
+        };
         let state = if probe.passed() { InstanceState::Ready } else { InstanceState::Unreachable };
         let version =
             probe.identity.as_ref().map_or(instance.version.as_str(), |identity| identity.version.as_str());

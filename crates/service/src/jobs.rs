@@ -62,7 +62,10 @@ impl Service {
     pub async fn job_cancel(&self, scope: &Scope, id: &JobId) -> Result<()> {
         scope.require(Action::Operate)?;
         let audit = self.audit(scope, "job.cancel", id.as_str(), json!({}));
-        self.catalog().job_cancel_ask(scope.project(), id, &audit, self.now()).await?;
+        let asked = self.catalog().job_cancel_ask(scope.project(), id, &audit, self.now()).await?;
+        if !asked.ended {
+            self.wake_worker();
+        }
         if let Some(live) = self.live_job(id) {
             live.cancel.stop(StopReason::Cancelled);
         }

@@ -10,6 +10,7 @@ use serde_json::Value;
 use strongroom_catalog::{AuditEvent, Catalog, MetricsReading};
 use strongroom_core::engine::CancelToken;
 use strongroom_core::id::JobId;
+use strongroom_core::job::LeaseEpoch;
 use strongroom_core::progress::Progress;
 use strongroom_core::time::{Clock, Randomness};
 use strongroom_core::{Error, Result, limits};
@@ -82,6 +83,8 @@ pub(crate) struct Inner {
 /// A job that runs in this process.
 #[derive(Clone)]
 pub(crate) struct LiveJob {
+    /// Which claim it is: a job may be claimed again before its earlier claim has stopped here.
+    pub(crate) epoch: LeaseEpoch,
     pub(crate) progress: Arc<Progress>,
     pub(crate) cancel: CancelToken,
     pub(crate) since: Instant,
@@ -134,8 +137,11 @@ impl Service {
         self.live_jobs().insert(id.clone(), job);
     }
 
-    pub(crate) fn live_end(&self, id: &JobId) {
-        self.live_jobs().remove(id);
+    pub(crate) fn live_end(&self, id: &JobId, epoch: LeaseEpoch) {
+        let mut live = self.live_jobs();
+        if live.get(id).is_some_and(|job| job.epoch == epoch) {
+            live.remove(id);
+        }
     }
 
     pub(crate) fn wake_worker(&self) {

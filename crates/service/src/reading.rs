@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use strongroom_core::Result;
 use strongroom_core::backup::Backup;
 use strongroom_core::engine::{BackupFacts, Tablespace};
+use strongroom_core::{Error, ErrorKind, Result};
 use strongroom_repository::{BackupReader, MemberEntry};
 
 use crate::backups::BackupRef;
@@ -40,9 +40,17 @@ impl Service {
     fn reader_of(&self, backup: &Backup) -> Result<BackupReader> {
         let lineage = self.repository().lineage(&backup.project_id, &backup.lineage_id)?;
         let attempt = backup.attempt_id.ok_or_else(|| {
-            strongroom_core::Error::internal(format!("backup {} is COMPLETED without an attempt", backup.id))
+            Error::internal(format!("backup {} is COMPLETED without an attempt", backup.id))
         })?;
-        lineage.open_backup(attempt)
+        let reader = lineage.open_backup(attempt)?;
+        if backup.manifest_digest.as_ref() == Some(&reader.summary().manifest_digest) {
+            return Ok(reader);
+        }
+        Err(Error::new(
+            ErrorKind::Damage,
+            format!("The manifest of backup {} is not the one that was published.", backup.id),
+        )
+        .with_hint("`strongroom repository check --level digest` names what is damaged"))
     }
 
     pub async fn restore_facts(&self, scope: &Scope, wanted: &BackupRef) -> Result<RestoreFacts> {

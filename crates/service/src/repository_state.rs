@@ -2,6 +2,7 @@
 
 use serde_json::json;
 use strongroom_catalog::AuditEvent;
+use strongroom_core::backup::BackupState;
 use strongroom_core::id::{BackupId, JobId};
 use strongroom_core::job::JobKind;
 use strongroom_core::verification::Level;
@@ -35,15 +36,26 @@ impl Service {
     pub async fn repository_forget(&self, scope: &Scope, wanted: &str) -> Result<()> {
         scope.require(Action::Administer)?;
         let (project, text) = (scope.project().clone(), wanted.to_owned());
-        let id = self
-            .blocking(move |service| {
-                let (lineage, summary) = service.find_sealed(&text, |of| *of == project)?;
-                lineage.forget(summary.attempt)?;
-                Ok(summary.catalog.backup_id)
-            })
-            .await?;
+        let (lineage, summary) =
+            self.blocking(move |service| service.find_sealed(&text, |of| *of == project)).await?;
+        let id = summary.catalog.backup_id;
+        self.refuse_unpublished(scope, &id).await?;
+        self.blocking(move |_| lineage.forget(summary.attempt)).await?;
         let audit = self.audit(scope, "repository.forget", id.as_str(), json!({}));
         self.forget_row(scope, &id, &audit).await
+    }
+
+    /// A sealed backup whose row is still BUILDING is about to be published; forgotten first, it
+    /// would be listed COMPLETED and not restore.
+    async fn refuse_unpublished(&self, scope: &Scope, id: &BackupId) -> Result<()> {
+        match self.catalog().backup_find(scope.project(), id).await? {
+            Some(row) if row.state == BackupState::Building => Err(Error::new(
+                ErrorKind::BackupState,
+                "The backup is being finished at this moment; nothing was forgotten.",
+            )
+            .with_hint("try again in a few seconds")),
+            _ => Ok(()),
+        }
     }
 
     async fn forget_row(&self, scope: &Scope, id: &BackupId, audit: &AuditEvent) -> Result<()> {

@@ -88,7 +88,8 @@ impl Catalog {
     }
 
     /// Asks for the end of a job: a ready one ends at once, together with its backup; a leased
-    /// one is marked for its worker; an ended one stays as it is.
+    /// one is marked for its worker; an ended one stays as it is. A backup that was tried before is
+    /// marked and due at once: an earlier try may have sealed it, which only a worker can tell.
     pub async fn job_cancel_ask(
         &self,
         project: &ProjectId,
@@ -110,17 +111,18 @@ impl Catalog {
                 )
                 .into());
             }
-            let ended = job.state == JobState::Ready;
+            let was_tried = job.kind == JobKind::Backup && job.epoch.value() > 0;
+            let ended = job.state == JobState::Ready && !was_tried;
             if ended {
                 cancel_ready_in_tx(tx, id, now).await?;
                 if let (JobKind::Backup, Some(backup)) = (job.kind, &job.backup_id) {
                     fail_in_tx(tx, &self.inner, backup, id, &cancelled(), now).await?;
                 }
             } else {
-                query("UPDATE jobs SET cancel_asked = 1 WHERE id = $1")
-                    .bind(id.as_str())
-                    .execute(&mut **tx)
-                    .await?;
+                let mark =
+                    "UPDATE jobs SET cancel_asked = 1, run_at = CASE WHEN run_at > $2 THEN $2 ELSE run_at END
+                            WHERE id = $1";
+                query(mark).bind(id.as_str()).bind(to_micros(now)).execute(&mut **tx).await?;
             }
             audit_in_tx(tx, &self.inner, audit).await?;
             Ok(CancelAsked { ended })

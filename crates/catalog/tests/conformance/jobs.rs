@@ -204,6 +204,23 @@ pub(crate) async fn a_ready_job_is_cancelled_at_once_and_a_leased_one_is_asked(r
     assert_eq!(room.catalog.job_list(&room.project, &cancelled, 10).await.unwrap().len(), 2);
 }
 
+pub(crate) async fn a_backup_that_was_tried_is_cancelled_by_a_worker(room: &Room) {
+    let instance = room.add_instance("source").await;
+    let audit = room.audit("job.cancel");
+    let backup = room.add_backup(&instance, "tried").await;
+    let first = room.claim_of(&backup.job_id).await;
+    let reason = failure("unavailable");
+    room.catalog.job_retry(&first.fence, room.in_s(600), &reason, true).await.unwrap();
+
+    let asked = room.catalog.job_cancel_ask(&room.project, &backup.job_id, &audit, room.now()).await.unwrap();
+    assert!(!asked.ended, "its first try may have sealed it");
+    assert_eq!(room.backup(&backup).await.state, BackupState::Building);
+    let heir = room.claim_of(&backup.job_id).await;
+    assert!(heir.job.cancel_asked, "due at once, and marked");
+    room.publish(&heir.fence, &backup).await.unwrap();
+    assert_eq!(room.backup(&backup).await.state, BackupState::Completed);
+}
+
 pub(crate) async fn steps_are_recorded_under_the_fence_and_once_a_claim(room: &Room) {
     let instance = room.add_instance("source").await;
     let backup = room.add_backup(&instance, "nightly").await;

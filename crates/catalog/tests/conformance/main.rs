@@ -67,6 +67,7 @@ on_every_database![
     jobs::a_failed_try_waits_and_its_reason_is_kept,
     jobs::the_last_failure_fails_the_backup_with_it,
     jobs::a_ready_job_is_cancelled_at_once_and_a_leased_one_is_asked,
+    jobs::a_backup_that_was_tried_is_cancelled_by_a_worker,
     jobs::steps_are_recorded_under_the_fence_and_once_a_claim,
     jobs::a_verification_stands_beside_its_backup,
     lists::a26_pages_are_newest_first_complete_and_stable,

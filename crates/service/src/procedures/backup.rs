@@ -11,7 +11,8 @@
 //!
 //! Whoever takes over a job looks first at the attempts recorded by earlier claims: a sealed one is
 //! published, any other is abandoned before a new one begins. A stream is never resumed half-way:
-//! its consistency ended with its connection.
+//! its consistency ended with its connection. The same is done before a backup becomes FAILED, so
+//! that no sealed backup ever stands beside a FAILED row.
 
 use std::path::PathBuf;
 
@@ -22,12 +23,12 @@ use strongroom_core::engine::{BackupFacts, BackupOrder, PageDamage, SourceIdenti
 use strongroom_core::id::AttemptId;
 use strongroom_core::instance::Instance;
 use strongroom_core::size::ByteSize;
-use strongroom_core::{Error, ErrorKind, Result, Retry};
+use strongroom_core::{Error, ErrorKind, Result};
 use strongroom_repository::{
     Attempt, AttemptStart, Begun, CatalogRecord, Lineage, SealOutcome, SealedSummary, Verdict,
 };
 
-use super::backup_of;
+use super::{GivenUp, backup_of, refuse_spent};
 use crate::work::JobContext;
 
 /// How often a parent may be forgotten under our hands before the try is given back.
@@ -36,17 +37,10 @@ const PLANS_MAX: u32 = 5;
 pub(super) fn run(context: &JobContext) -> Result<()> {
     let backup = backup_of(context)?;
     let lineage = context.service.repository().lineage(&backup.project_id, &backup.lineage_id)?;
-    if let Some(sealed) = settle_earlier_attempts(context, &lineage)? {
+    if let Some(sealed) = settle_attempts(context, &lineage)? {
         return publish(context, &lineage, &backup, &sealed, Vec::new());
     }
-    if context.job.attempts > strongroom_core::limits::JOB_ATTEMPTS_MAX {
-        return Err(Error::new(
-            ErrorKind::Internal,
-            "The backup was tried three times and each time its worker ended; nothing of it is used.",
-        )
-        .with_hint("look at the server's log, then create the backup again")
-        .with_retry(Retry::Never));
-    }
+    refuse_spent(context)?;
     let instance = instance_of(context, &backup)?;
     for _ in 0..PLANS_MAX {
         let parent = lineage.latest_parent()?;
@@ -55,7 +49,7 @@ pub(super) fn run(context: &JobContext) -> Result<()> {
         context.record("open", json!({ "attempt": id.to_string() }))?;
         match lineage.begin(start(context, id, parent)?)? {
             Begun::ParentGone => {
-                tracing::info!(job.id = %context.job.id, "The parent was forgotten; planning anew.")
+                tracing::info!(job.id = %context.job.id, "The parent was forgotten; planning anew.");
             }
             Begun::Started(attempt) => {
                 let worked = work(context, &backup, &instance, attempt);
@@ -66,17 +60,53 @@ pub(super) fn run(context: &JobContext) -> Result<()> {
     Err(Error::new(ErrorKind::Unavailable, "The backups to compare with were deleted again and again."))
 }
 
-/// Attempts that earlier claims of this job recorded: sealed wins, everything else is abandoned.
-fn settle_earlier_attempts(context: &JobContext, lineage: &Lineage) -> Result<Option<SealedSummary>> {
+/// Before the backup becomes FAILED: none of its attempts can be sealed any more, or one is and
+/// the backup is published after all.
+pub(super) fn give_up(context: &JobContext) -> Result<GivenUp> {
+    if recorded_attempts(context)?.is_empty() {
+        return Ok(GivenUp::Nothing);
+    }
+    let backup = backup_of(context)?;
+    let lineage = match context.service.repository().lineage(&backup.project_id, &backup.lineage_id) {
+        Ok(lineage) => lineage,
+        // Without its key nothing of the lineage can be restored, whatever its verdicts say.
+        Err(error) if error.kind() == ErrorKind::Damage => return Ok(GivenUp::Nothing),
+        Err(error) => return Err(error),
+    };
+    match settle_attempts(context, &lineage)? {
+        None => Ok(GivenUp::Nothing),
+        Some(sealed) => publish(context, &lineage, &backup, &sealed, Vec::new()).map(|()| GivenUp::Published),
+    }
+}
+
+/// The attempts that this and earlier claims of the job recorded, oldest first.
+fn recorded_attempts(context: &JobContext) -> Result<Vec<AttemptId>> {
     let id = context.job.id.clone();
     let steps = context.catalog(|catalog| async move { catalog.job_steps(&id).await })?;
-    for step in steps.iter().filter(|step| step.name == "open") {
-        let recorded = step.output.get("attempt").and_then(serde_json::Value::as_str).unwrap_or_default();
-        let attempt = AttemptId::parse(recorded).map_err(Error::internal)?;
-        if let Verdict::Sealed(summary) = lineage.abandon(attempt)? {
-            return Ok(Some(*summary));
+    let opened = steps.iter().filter(|step| step.name == "open");
+    opened
+        .map(|step| {
+            let recorded = step.output.get("attempt").and_then(serde_json::Value::as_str).unwrap_or_default();
+            AttemptId::parse(recorded).map_err(Error::internal)
+        })
+        .collect()
+}
+
+/// Decides every attempt of this job: sealed wins, everything else is abandoned.
+fn settle_attempts(context: &JobContext, lineage: &Lineage) -> Result<Option<SealedSummary>> {
+    for attempt in recorded_attempts(context)? {
+        match lineage.abandon(attempt) {
+            // A sealed backup that was forgotten already must not come back.
+            Ok(Verdict::Sealed(summary)) if !summary.forgotten => return Ok(Some(*summary)),
+            Ok(Verdict::Sealed(_) | Verdict::Abandoned) => lineage.clear_intent(attempt)?,
+            // Whatever it was, it cannot be read: neither to be published nor to be committed again.
+            Err(error) if error.kind() == ErrorKind::Damage => {
+                tracing::warn!(
+                    job.id = %context.job.id, "The verdict of attempt {attempt} is damaged: {}", error.chain()
+                );
+            }
+            Err(error) => return Err(error),
         }
-        lineage.clear_intent(attempt)?;
     }
     Ok(None)
 }
@@ -117,6 +147,7 @@ fn work(
     instance: &Instance,
     attempt: Attempt,
 ) -> Result<(SealedSummary, Vec<String>)> {
+    let record = catalog_record(context, backup, instance)?;
     let facts = stream(context, instance, &attempt)?;
     context.record("stream", json!({ "done_bytes": context.progress.read().done_bytes }))?;
     context.progress.set_phase("reading-back");
@@ -124,7 +155,7 @@ fn work(
     context.record("prove", json!(proven.counters()))?;
     context.progress.set_phase("sealing");
     let notes = proven.notes().to_vec();
-    match proven.seal(&facts, &catalog_record(context, backup, instance)?)? {
+    match proven.seal(&facts, &record)? {
         SealOutcome::Sealed(summary) => Ok((*summary, notes)),
         SealOutcome::Abandoned => Err(Error::new(
             ErrorKind::Fenced,
@@ -190,18 +221,21 @@ fn conclude(
         Ok((summary, notes)) => publish(context, lineage, backup, &summary, notes),
         Err(error) if error.kind() == ErrorKind::Fenced => Err(error),
         Err(error) => match lineage.abandon(attempt) {
-            Ok(Verdict::Sealed(summary)) => publish(context, lineage, backup, &summary, Vec::new()),
-            Ok(Verdict::Abandoned) => {
+            Ok(Verdict::Sealed(summary)) if !summary.forgotten => {
+                publish(context, lineage, backup, &summary, Vec::new())
+            }
+            Ok(Verdict::Sealed(_) | Verdict::Abandoned) => {
                 // Left behind, the intent only tells the sweep what the verdict tells it as well.
                 let _ = lineage.clear_intent(attempt);
                 Err(error)
             }
-            // The next claim abandons it; the failure that matters is the first one.
+            // Whoever claims or ends the job abandons it; the failure that matters is the first one.
             Err(_) => Err(error),
         },
     }
 }
 
+/// The commit has happened: nobody's wish to stop is heard here any more.
 fn publish(
     context: &JobContext,
     lineage: &Lineage,
@@ -209,7 +243,7 @@ fn publish(
     summary: &SealedSummary,
     notes: Vec<String>,
 ) -> Result<()> {
-    context.record(
+    context.note(
         "seal",
         json!({ "attempt": summary.attempt.to_string(), "manifest": summary.manifest_digest }),
     )?;
@@ -233,7 +267,11 @@ fn publish(
         backup.id = %backup.id, job.id = %context.job.id, size_bytes = summary.totals.source_bytes,
         stored_bytes = summary.stored_bytes, "Backup COMPLETED."
     );
-    lineage.clear_intent(summary.attempt)
+    if let Err(error) = lineage.clear_intent(summary.attempt) {
+        // It only makes the sweep look at the verdict, which says the same.
+        tracing::warn!(backup.id = %backup.id, "The writer's intent was left behind: {}", error.chain());
+    }
+    Ok(())
 }
 
 /// Damage in the source: the first places by name, the rest by number.

@@ -8,17 +8,49 @@ mod verify;
 
 use strongroom_core::job::JobKind;
 use strongroom_core::verification::Level;
-use strongroom_core::{Error, Result};
+use strongroom_core::{Error, ErrorKind, Result, Retry, limits};
 
 use crate::work::JobContext;
 
 pub(crate) fn run(context: &JobContext) -> Result<()> {
     match context.job.kind {
         JobKind::Backup => backup::run(context),
+        // What was asked to go must go, however often its worker ended.
         JobKind::Delete => delete::run(context),
-        JobKind::Verify => verify::run(context),
-        JobKind::CheckRepository => check_repository::run(context),
+        JobKind::Verify => refuse_spent(context).and_then(|()| verify::run(context)),
+        JobKind::CheckRepository => refuse_spent(context).and_then(|()| check_repository::run(context)),
     }
+}
+
+/// What came of making sure that a job can end without success.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum GivenUp {
+    /// Nothing of it can come true any more.
+    Nothing,
+    /// Its backup had been sealed before; it is COMPLETED now and the job succeeded.
+    Published,
+}
+
+/// Makes sure that nothing of a job can come true after it has ended as failed or cancelled.
+pub(crate) fn give_up(context: &JobContext) -> Result<GivenUp> {
+    match context.job.kind {
+        JobKind::Backup => backup::give_up(context),
+        JobKind::Delete | JobKind::Verify | JobKind::CheckRepository => Ok(GivenUp::Nothing),
+    }
+}
+
+/// Ends a job whose workers died as often as it may be tried: it might be what kills them.
+fn refuse_spent(context: &JobContext) -> Result<()> {
+    context.cancel.check()?;
+    if context.job.attempts <= limits::JOB_ATTEMPTS_MAX {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::Internal,
+        "The job was tried three times and each time its worker ended; nothing stored was changed.",
+    )
+    .with_hint("look at the server's log, then ask for it again")
+    .with_retry(Retry::Never))
 }
 
 /// The level in a job's input.
@@ -32,5 +64,5 @@ fn backup_of(context: &JobContext) -> Result<strongroom_core::backup::Backup> {
     let id = context.job.backup_id.clone().ok_or_else(|| Error::internal("the job names no backup"))?;
     context
         .catalog(|catalog| async move { catalog.backup_by_id(&id).await })?
-        .ok_or_else(|| Error::internal("the job's backup has no row"))
+        .ok_or_else(|| Error::new(ErrorKind::BackupNotFound, "The backup is gone; nothing was done."))
 }

@@ -31,9 +31,15 @@ impl JobContext {
         self.runtime.block_on(call(self.service.catalog().clone()))
     }
 
-    /// Records a step under the fence: also the proof that the lease is still ours.
+    /// Records a step under the fence, unless somebody wants the job to stop: also the proof that
+    /// the lease is still ours.
     pub(crate) fn record(&self, name: &str, output: Value) -> Result<()> {
         self.cancel.check()?;
+        self.note(name, output)
+    }
+
+    /// As [`JobContext::record`] for what has happened already and cannot be stopped any more.
+    pub(crate) fn note(&self, name: &str, output: Value) -> Result<()> {
         let step = JobStep {
             attempt: self.job.attempts,
             name: name.to_owned(),

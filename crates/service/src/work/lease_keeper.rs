@@ -4,30 +4,50 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::SignedDuration;
-use strongroom_core::ErrorKind;
+use strongroom_catalog::Renewal;
 use strongroom_core::engine::{CancelToken, StopReason};
 use strongroom_core::job::Fence;
 use strongroom_core::progress::Progress;
+use strongroom_core::{Error, ErrorKind, Result};
+use tokio::task::JoinHandle;
 
 use crate::parts::Service;
 
-/// Renews at a third of the lease until it is dropped; stops the work when the lease is lost, or
-/// can no longer be renewed in time.
-pub(crate) async fn keep(service: Service, fence: Fence, cancel: CancelToken, progress: Arc<Progress>) {
+/// A lease that is kept. Dropped, it is kept no longer and runs out by itself, also when the task
+/// that held it panicked: a lease without work must not live.
+pub(super) struct LeaseKeeper(JoinHandle<()>);
+
+impl LeaseKeeper {
+    pub(super) fn start(
+        service: Service,
+        fence: Fence,
+        cancel: CancelToken,
+        progress: Arc<Progress>,
+    ) -> Self {
+        Self(tokio::spawn(keep(service, fence, cancel, progress)))
+    }
+}
+
+impl Drop for LeaseKeeper {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Renews at a third of the lease; stops the work when the lease is lost, or can no longer be
+/// renewed in time.
+async fn keep(service: Service, fence: Fence, cancel: CancelToken, progress: Arc<Progress>) {
     let lease_ms = service.parts().settings.lease_duration_ms;
-    let lease = Duration::from_millis(u64::try_from(lease_ms).unwrap_or(0));
+    let lease = Duration::from_millis(u64::try_from(lease_ms).unwrap_or(0)).max(Duration::from_millis(3));
     let mut renewed = Instant::now();
     let mut ticks = tokio::time::interval(lease / 3);
     ticks.tick().await;
     loop {
         ticks.tick().await;
-        let until = service
-            .now()
-            .saturating_add(SignedDuration::from_millis(lease_ms))
-            .unwrap_or(jiff::Timestamp::MAX);
-        match service.catalog().job_renew(&fence, until, &progress.read()).await {
+        let asked = Instant::now();
+        match renew(&service, &fence, &progress, lease).await {
             Ok(renewal) => {
-                renewed = Instant::now();
+                renewed = asked;
                 if renewal.cancel_asked {
                     cancel.stop(StopReason::Cancelled);
                 }
@@ -44,4 +64,16 @@ pub(crate) async fn keep(service: Service, fence: Fence, cancel: CancelToken, pr
             }
         }
     }
+}
+
+/// One renewal. An answer that takes longer than a third of the lease is none: the work must stop
+/// before the lease ends, not when the catalog answers.
+async fn renew(service: &Service, fence: &Fence, progress: &Progress, lease: Duration) -> Result<Renewal> {
+    let length = SignedDuration::from_millis(service.parts().settings.lease_duration_ms);
+    let until = service.now().saturating_add(length).unwrap_or(jiff::Timestamp::MAX);
+    let reading = progress.read();
+    let renewal = service.catalog().job_renew(fence, until, &reading);
+    tokio::time::timeout(lease / 3, renewal)
+        .await
+        .unwrap_or_else(|_| Err(Error::new(ErrorKind::Unavailable, "The catalog did not answer in time.")))
 }

@@ -1,5 +1,6 @@
 //! The worker: claims what is due, runs several jobs at once, drains when it is told to stop.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -7,13 +8,14 @@ use jiff::SignedDuration;
 use strongroom_catalog::Claim;
 use strongroom_core::engine::{CancelToken, StopReason};
 use strongroom_core::id::WorkerId;
-use strongroom_core::job::JobKind;
+use strongroom_core::job::{Fence, JobKind};
 use strongroom_core::progress::Progress;
 use strongroom_core::{Error, Result};
 use tokio::runtime::Handle;
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinError, JoinSet};
 
-use super::{JobContext, lease_keeper, outcome};
+use super::lease_keeper::LeaseKeeper;
+use super::{JobContext, outcome};
 use crate::parts::{LiveJob, Service};
 use crate::procedures;
 
@@ -21,16 +23,21 @@ use crate::procedures;
 pub struct Worker {
     service: Service,
     id: WorkerId,
-    running: JoinSet<JobKind>,
-    tokens: Vec<CancelToken>,
-    backups: usize,
-    others: usize,
+    running: JoinSet<()>,
+    held: HashMap<Id, Held>,
+}
+
+/// A claimed job whose task has not ended.
+struct Held {
+    kind: JobKind,
+    fence: Fence,
+    cancel: CancelToken,
 }
 
 impl Worker {
     pub fn new(service: Service) -> Self {
         let id = WorkerId::issue(service.uuid());
-        Self { service, id, running: JoinSet::new(), tokens: Vec::new(), backups: 0, others: 0 }
+        Self { service, id, running: JoinSet::new(), held: HashMap::new() }
     }
 
     /// Works until `shutdown`, then drains: what cannot end in time is abandoned and ready again.
@@ -43,36 +50,52 @@ impl Worker {
                 () = &mut shutdown => break,
                 () = self.service.inner.wake.notified() => {}
                 () = tokio::time::sleep(poll) => {}
-                Some(ended) = self.running.join_next(), if !self.running.is_empty() => self.ended(ended),
+                Some(ended) = self.running.join_next_with_id() => self.ended(ended),
             }
         }
         self.drain().await;
     }
 
+    /// Claims and does everything that is due now, and answers how many claims that were. For
+    /// callers that own the time, such as tests; [`Worker::run`] is the same with a clock of its own.
+    pub async fn run_due(&mut self) -> usize {
+        let mut claims = 0;
+        loop {
+            claims += self.claim_all().await;
+            match self.running.join_next_with_id().await {
+                Some(ended) => self.ended(ended),
+                None => return claims,
+            }
+        }
+    }
+
     /// Claims as long as there is room and work. A catalog that does not answer is asked again later.
-    async fn claim_all(&mut self) {
-        while let Some(ended) = self.running.try_join_next() {
+    async fn claim_all(&mut self) -> usize {
+        while let Some(ended) = self.running.try_join_next_with_id() {
             self.ended(ended);
         }
+        let mut claims = 0;
         loop {
             match self.claim().await {
                 Ok(Some(claim)) => self.start(claim),
-                Ok(None) => return,
+                Ok(None) => return claims,
                 Err(error) => {
                     tracing::warn!("The catalog gave no work: {}", error.chain());
-                    return;
+                    return claims;
                 }
             }
+            claims += 1;
         }
     }
 
     async fn claim(&self) -> Result<Option<Claim>> {
         let settings = &self.service.parts().settings;
+        let backups = self.held.values().filter(|held| held.kind == JobKind::Backup).count();
         let mut kinds = Vec::new();
-        if self.backups < settings.backups_at_once {
+        if backups < settings.backups_at_once {
             kinds.push(JobKind::Backup);
         }
-        if self.others < settings.others_at_once {
+        if self.held.len() - backups < settings.others_at_once {
             kinds.extend([JobKind::Delete, JobKind::Verify, JobKind::CheckRepository]);
         }
         if kinds.is_empty() {
@@ -86,10 +109,6 @@ impl Worker {
 
     fn start(&mut self, claim: Claim) {
         let kind = claim.job.kind;
-        match kind {
-            JobKind::Backup => self.backups += 1,
-            JobKind::Delete | JobKind::Verify | JobKind::CheckRepository => self.others += 1,
-        }
         tracing::info!(
             job.id = %claim.job.id, job.kind = kind.word(), job.attempt = claim.job.attempts,
             lease.epoch = claim.fence.epoch.value(), taken_over = claim.taken_over, "Job claimed."
@@ -102,47 +121,74 @@ impl Worker {
             progress: Arc::new(Progress::new()),
             runtime: Handle::current(),
         };
-        self.tokens.retain(|token| token.reason().is_none());
-        self.tokens.push(context.cancel.clone());
-        self.running.spawn(async move {
-            run_job(context).await;
-            kind
-        });
+        // Somebody asked for the job's end while no worker held it.
+        if context.job.cancel_asked {
+            context.cancel.stop(StopReason::Cancelled);
+        }
+        let held = Held { kind, fence: context.fence.clone(), cancel: context.cancel.clone() };
+        let task = self.running.spawn(run_job(context));
+        self.held.insert(task.id(), held);
     }
 
-    fn ended(&mut self, ended: Result<JobKind, tokio::task::JoinError>) {
-        match ended {
-            Ok(JobKind::Backup) => self.backups -= 1,
-            Ok(JobKind::Delete | JobKind::Verify | JobKind::CheckRepository) => self.others -= 1,
-            // Only an abort ends a job's own task early, and nobody aborts before the drain.
-            Err(error) => tracing::error!("A job's task ended early: {error}"),
-        }
+    fn ended(&mut self, ended: Result<(Id, ()), JoinError>) {
+        let id = match ended {
+            Ok((id, ())) => id,
+            Err(error) => {
+                tracing::error!("A job's task ended early, its lease runs out by itself: {error}");
+                error.id()
+            }
+        };
+        self.held.remove(&id);
     }
 
     async fn drain(mut self) {
-        for token in &self.tokens {
-            token.stop(StopReason::Draining);
+        for held in self.held.values() {
+            held.cancel.stop(StopReason::Draining);
         }
-        let all = async { while self.running.join_next().await.is_some() {} };
-        if tokio::time::timeout(self.service.parts().settings.drain_timeout, all).await.is_err() {
-            tracing::warn!("Some jobs did not stop in time; their leases run out by themselves.");
+        let deadline = tokio::time::Instant::now() + self.service.parts().settings.drain_timeout;
+        while let Ok(Some(ended)) = tokio::time::timeout_at(deadline, self.running.join_next_with_id()).await
+        {
+            self.ended(ended);
         }
+        // What did not stop in time is given back under its eyes: the fence stops it from now on,
+        // and the next claim abandons its attempt.
+        let now = self.service.now();
+        for held in self.held.values() {
+            let released = self.service.catalog().job_release(&held.fence, now).await;
+            let told = released.err().map_or("it is ready again".to_owned(), |error| error.chain());
+            tracing::warn!(job.id = %held.fence.job_id, "The job did not stop in time: {told}");
+        }
+    }
+}
+
+/// Takes a job off the list of running ones, however its task ends.
+struct Live<'a>(&'a JobContext);
+
+impl Drop for Live<'_> {
+    fn drop(&mut self) {
+        self.0.service.live_end(&self.0.job.id, self.0.fence.epoch);
     }
 }
 
 /// One job from claim to end. A panic in it ends this job only.
 async fn run_job(context: JobContext) {
-    let service = context.service.clone();
-    let live =
-        LiveJob { progress: context.progress.clone(), cancel: context.cancel.clone(), since: Instant::now() };
-    service.live_begin(&context.job.id, live);
-    let keeper = tokio::spawn(lease_keeper::keep(
-        service.clone(),
+    let context = Arc::new(context);
+    context.service.live_begin(
+        &context.job.id,
+        LiveJob {
+            epoch: context.fence.epoch,
+            progress: context.progress.clone(),
+            cancel: context.cancel.clone(),
+            since: Instant::now(),
+        },
+    );
+    let _live = Live(&context);
+    let _keeper = LeaseKeeper::start(
+        context.service.clone(),
         context.fence.clone(),
         context.cancel.clone(),
         context.progress.clone(),
-    ));
-    let context = Arc::new(context);
+    );
     let working = context.clone();
     let worked = tokio::task::spawn_blocking(move || procedures::run(&working)).await;
     let result = worked.unwrap_or_else(|panicked| Err(Error::internal(panicked)));
@@ -152,6 +198,4 @@ async fn run_job(context: JobContext) {
         // The lease runs out and another claim settles the job.
         tracing::error!(job.id = %context.job.id, "The end of the job was not recorded: {}", unsettled.chain());
     }
-    keeper.abort();
-    service.live_end(&context.job.id);
 }
