@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use strongroom_core::engine::Tablespace;
@@ -78,21 +79,31 @@ pub fn plan(
     Ok(RestorePlan { target, state, bytes, free_bytes, tablespaces })
 }
 
-/// Refuses a restore that cannot fit (faults.md D03).
-pub(super) fn check_room(plan: &RestorePlan) -> Result<()> {
-    if plan.state == TargetState::Resumable || plan.free_bytes >= plan.bytes {
-        return Ok(());
+/// Refuses a restore that cannot fit (faults.md D03). `needed` says how many bytes go where; what
+/// goes to one file system is counted together.
+pub(super) fn check_room(needed: &[(&Path, u64)]) -> Result<()> {
+    let mut disks: BTreeMap<u64, (&Path, u64)> = BTreeMap::new();
+    for (path, bytes) in needed {
+        let existing = existing_part(path);
+        let disk = fs::metadata(existing).map_err(|error| unusable(existing, &error))?.dev();
+        disks.entry(disk).or_insert((path, 0)).1 += bytes;
     }
-    Err(Error::new(
-        ErrorKind::DiskFull,
-        format!(
-            "The restore needs {}, {} are free at {}. Nothing was written.",
-            ByteSize::new(plan.bytes),
-            ByteSize::new(plan.free_bytes),
-            plan.target.display()
-        ),
-    )
-    .with_hint("free room there, or restore to another disk"))
+    for (path, bytes) in disks.into_values() {
+        let free = free_bytes(path)?;
+        if free < bytes {
+            return Err(Error::new(
+                ErrorKind::DiskFull,
+                format!(
+                    "The restore needs {}, {} are free at {}. Nothing was written.",
+                    ByteSize::new(bytes),
+                    ByteSize::new(free),
+                    path.display()
+                ),
+            )
+            .with_hint("free room there, or restore to another disk"));
+        }
+    }
+    Ok(())
 }
 
 fn map_tablespaces(
@@ -165,15 +176,20 @@ fn target_state(target: &Path, manifest_digest: &str) -> Result<TargetState> {
         Plain::Absent => Ok(TargetState::Absent),
         Plain::Empty => Ok(TargetState::Empty),
         Plain::Occupied if journal::belongs_to(target, manifest_digest) => Ok(TargetState::Resumable),
+        Plain::Occupied if journal::is_stillborn(target) => Ok(TargetState::Empty),
         Plain::Occupied => Err(not_empty(target)),
     }
 }
 
 /// Room where the target is, or will be.
 fn free_bytes(target: &Path) -> Result<u64> {
-    let existing = target.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+    let existing = existing_part(target);
     let stat = rustix::fs::statvfs(existing).map_err(|error| unusable(existing, &error.into()))?;
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+fn existing_part(path: &Path) -> &Path {
+    path.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"))
 }
 
 fn not_empty(path: &Path) -> Error {

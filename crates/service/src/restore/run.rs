@@ -1,16 +1,17 @@
 //! Runs a restore: prepares every file, streams the missing segments over a few connections,
 //! makes them durable, and lets the engine finish.
 
-use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::{Mutex, MutexGuard};
+use std::collections::{HashSet, VecDeque};
+use std::path::Path;
+use std::sync::{Condvar, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 use strongroom_core::engine::{BackupFacts, CancelToken, Engine, RestoreOrder};
-use strongroom_core::member::MemberPath;
 use strongroom_core::progress::Progress;
 use strongroom_core::{Error, ErrorKind, Result, Retry};
-use strongroom_repository::{FrameBody, SEGMENT_SIZE_BYTES};
+use strongroom_repository::{Frame, FrameBody, SEGMENT_SIZE_BYTES};
 
-use super::journal::{self, Journal};
+use super::journal::{self, Done, Journal};
 use super::plan::{RestoreOptions, RestorePlan, TargetState, check_room};
 use super::target::{Target, TargetFile};
 use super::{ContentSource, MemberInfo};
@@ -38,12 +39,14 @@ pub struct Restored {
 struct Shared<'a> {
     source: &'a dyn ContentSource,
     target: &'a Target,
-    paths: HashMap<u64, MemberPath>,
+    members: &'a [MemberInfo],
     batches: Mutex<VecDeque<Vec<(u64, u32)>>>,
     journal: Mutex<Journal>,
     progress: &'a Progress,
     cancel: &'a CancelToken,
     failed: Mutex<Option<Error>>,
+    /// Told when `failed` is set.
+    has_failed: Condvar,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -60,40 +63,24 @@ pub fn run(
     engine: &dyn Engine,
     (progress, cancel): (&Progress, &CancelToken),
 ) -> Result<Restored> {
-    check_room(plan)?;
-    let target = Target::open(plan)?;
-    let tablespaces: Vec<(String, String)> = plan
-        .tablespaces
-        .iter()
-        .map(|space| (space.id.clone(), space.target.to_string_lossy().into_owned()))
-        .collect();
-    let (journal, done) = match plan.state {
-        TargetState::Resumable => Journal::resume(&plan.target, &tablespaces)?,
-        TargetState::Absent | TargetState::Empty => {
-            (Journal::begin(&plan.target, manifest_digest, tablespaces)?, HashSet::new())
-        }
-    };
     progress.set_phase("preparing");
-    let members = prepare(source, &target, &done)?;
-    progress.set_total(members.iter().map(|member| member.size).sum());
-    progress.set_done(done.iter().filter_map(|wanted| segment_bytes(&members, *wanted)).sum());
-    progress.set_phase("restoring");
-    let shared = Shared {
-        source,
-        target: &target,
-        paths: members.iter().map(|member| (member.index, member.path.clone())).collect(),
-        batches: Mutex::new(batches(&members, &done)),
-        journal: Mutex::new(journal),
-        progress,
-        cancel,
-        failed: Mutex::new(None),
-    };
-    stream_all(&shared, options.streams.max(1))?;
-    progress.set_phase("finishing");
-    for member in &members {
-        target.finish(member)?;
+    let members = members_of(source)?;
+    if plan.state != TargetState::Resumable {
+        check_room(&needed(plan, &members))?;
     }
-    target.sync()?;
+    let target = Target::open(plan)?;
+    let (mut journal, done) = journal(plan, manifest_digest)?;
+    // From the moment the engine may have changed files they are not compared any more.
+    if !done.finishing {
+        let written = prepare(&target, members.clone(), &done)?;
+        journal = write(source, &target, &written, (journal, &done), options, (progress, cancel))?;
+        for member in &written {
+            target.finish(member)?;
+        }
+        target.sync()?;
+        journal.finishing()?;
+    }
+    progress.set_phase("finishing");
     let order = RestoreOrder {
         target: &plan.target,
         facts,
@@ -103,36 +90,104 @@ pub fn run(
     let notes = engine.finish_restore(&order)?;
     target.sync()?;
     journal::remove(&plan.target)?;
-    Ok(Restored {
-        members: members.len() as u64,
-        bytes: members.iter().map(|member| member.size).sum(),
-        resumed: plan.state == TargetState::Resumable,
-        notes,
-    })
+    let restored = members.iter().filter(|member| target.holds(member));
+    let (count, bytes) = restored.fold((0, 0), |(count, bytes), member| (count + 1, bytes + member.size));
+    Ok(Restored { members: count, bytes, resumed: plan.state == TargetState::Resumable, notes })
+}
+
+fn members_of(source: &dyn ContentSource) -> Result<Vec<MemberInfo>> {
+    let mut members = Vec::new();
+    source.members(&mut |member| {
+        members.push(member);
+        Ok(())
+    })?;
+    // Everything below looks members up by their index.
+    if members.is_sorted_by(|a, b| a.index < b.index) {
+        return Ok(members);
+    }
+    Err(Error::new(ErrorKind::Unavailable, "The server told the files of the backup out of order."))
+}
+
+/// Bytes that go to each directory of the plan.
+fn needed<'a>(plan: &'a RestorePlan, members: &[MemberInfo]) -> Vec<(&'a Path, u64)> {
+    let mut needed = vec![(plan.target.as_path(), 0)];
+    needed.extend(plan.tablespaces.iter().map(|space| (space.target.as_path(), 0)));
+    for member in members {
+        let at = match member.path.root() {
+            b"data" | b"wal" => Some(0),
+            b"tablespace" => {
+                let id = member.path.below_root().split(|byte| *byte == b'/').next().unwrap_or_default();
+                plan.tablespaces.iter().position(|space| space.id.as_bytes() == id).map(|at| at + 1)
+            }
+            _ => None,
+        };
+        if let Some(at) = at {
+            needed[at].1 += member.size;
+        }
+    }
+    needed
+}
+
+fn journal(plan: &RestorePlan, manifest_digest: &str) -> Result<(Journal, Done)> {
+    let tablespaces: Vec<(String, String)> = plan
+        .tablespaces
+        .iter()
+        .map(|space| (space.id.clone(), space.target.to_string_lossy().into_owned()))
+        .collect();
+    match plan.state {
+        TargetState::Resumable => Journal::resume(&plan.target, &tablespaces),
+        TargetState::Absent | TargetState::Empty => {
+            Ok((Journal::begin(&plan.target, manifest_digest, tablespaces)?, Done::default()))
+        }
+    }
 }
 
 /// Makes every file and directory; answers the members that are written here.
-fn prepare(
-    source: &dyn ContentSource,
-    target: &Target,
-    done: &HashSet<(u64, u32)>,
-) -> Result<Vec<MemberInfo>> {
-    let mut members = Vec::new();
-    source.members(&mut |member| {
+fn prepare(target: &Target, mut members: Vec<MemberInfo>, done: &Done) -> Result<Vec<MemberInfo>> {
+    members.retain(|member| target.holds(member));
+    for member in &members {
         // A file with durable segments was made by the first run.
-        let begun = done.contains(&(member.index, 0));
-        if begun || target.prepare(&member)? {
-            members.push(member);
+        if !done.segments.contains(&(member.index, 0)) {
+            target.prepare(member)?;
         }
-        Ok(())
-    })?;
+    }
     Ok(members)
 }
 
+/// Streams what is missing; gives the journal back when all of it is durable.
+fn write(
+    source: &dyn ContentSource,
+    target: &Target,
+    members: &[MemberInfo],
+    (journal, done): (Journal, &Done),
+    options: &RestoreOptions,
+    (progress, cancel): (&Progress, &CancelToken),
+) -> Result<Journal> {
+    progress.set_total(members.iter().map(|member| member.size).sum());
+    progress.set_done(done.segments.iter().filter_map(|wanted| segment_bytes(members, *wanted)).sum());
+    progress.set_phase("restoring");
+    let shared = Shared {
+        source,
+        target,
+        members,
+        batches: Mutex::new(batches(members, &done.segments)),
+        journal: Mutex::new(journal),
+        progress,
+        cancel,
+        failed: Mutex::new(None),
+        has_failed: Condvar::new(),
+    };
+    stream_all(&shared, options.streams.max(1))?;
+    Ok(shared.journal.into_inner().expect("no thread of a restore panics while it holds a lock"))
+}
+
+fn member_at(members: &[MemberInfo], index: u64) -> Option<&MemberInfo> {
+    members.binary_search_by_key(&index, |known| known.index).ok().map(|at| &members[at])
+}
+
 fn segment_bytes(members: &[MemberInfo], (member, segment): (u64, u32)) -> Option<u64> {
-    let at = members.binary_search_by_key(&member, |known| known.index).ok()?;
     let start = u64::from(segment) * SEGMENT_SIZE_BYTES;
-    Some(members[at].size.saturating_sub(start).min(SEGMENT_SIZE_BYTES))
+    Some(member_at(members, member)?.size.saturating_sub(start).min(SEGMENT_SIZE_BYTES))
 }
 
 /// The missing segments in file order, in requests of about equal size.
@@ -184,68 +239,137 @@ fn stream(shared: &Shared<'_>) {
                 && tries < TRIES_MAX;
             if !again || batch.is_empty() {
                 *lock(&shared.failed) = Some(error);
+                shared.has_failed.notify_all();
                 return;
             }
             tries += 1;
-            std::thread::sleep(std::time::Duration::from_millis(200 << tries));
+            pause(shared, Duration::from_millis(200 << tries));
         }
+    }
+}
+
+/// Waits, unless another connection fails or somebody cancels.
+fn pause(shared: &Shared<'_>, duration: Duration) {
+    let until = Instant::now() + duration;
+    let mut failed = lock(&shared.failed);
+    while failed.is_none() && shared.cancel.check().is_ok() && Instant::now() < until {
+        let waited = shared.has_failed.wait_timeout(failed, Duration::from_millis(100));
+        failed = waited.expect("no thread of a restore panics while it holds a lock").0;
     }
 }
 
 /// Writes one batch. What became durable is taken out of it, so that a retry asks for the rest.
 fn write_batch(shared: &Shared<'_>, batch: &mut Vec<(u64, u32)>) -> Result<()> {
-    let wanted = batch.clone();
-    let mut open: Option<(u64, TargetFile)> = None;
-    let mut finished: Vec<(u64, u32)> = Vec::new();
+    let mut intake = Intake::new(shared, batch);
     let mut ended = false;
-    let streamed = shared.source.content(&wanted, &mut |event| {
+    let streamed = shared.source.content(batch, &mut |event| {
         shared.cancel.check()?;
         match event {
-            ContentEvent::Frame(frame) => {
-                if open.as_ref().is_none_or(|(member, _)| *member != frame.member) {
-                    open = Some((frame.member, shared.target.writer(path_of(shared, frame.member)?)?));
-                }
-                let (_, file) = open.as_ref().expect("it was opened just now");
-                let length = match &frame.body {
-                    FrameBody::Data(data) => {
-                        file.write_at(data, frame.offset)?;
-                        data.len() as u64
-                    }
-                    FrameBody::Fill { byte, length } => {
-                        file.fill_at(*byte, *length, frame.offset)?;
-                        *length
-                    }
-                };
-                shared.progress.add_done(length);
-            }
-            ContentEvent::SegmentEnd { member, segment } => finished.push((member, segment)),
-            ContentEvent::End { segments } => ended = segments == wanted.len() as u64,
+            ContentEvent::Frame(frame) => intake.frame(&frame)?,
+            ContentEvent::SegmentEnd { member, segment } => intake.segment_end((member, segment))?,
+            ContentEvent::End { segments } => ended = segments == batch.len() as u64,
         }
         Ok(())
     });
-    note_done(shared, batch, &mut finished)?;
+    // What a broken connection brought of an unfinished segment comes once more.
+    let done = shared.progress.read().done_bytes;
+    shared.progress.set_done(done.saturating_sub(intake.received));
+    let finished = intake.finished;
+    note_done(shared, batch, &finished)?;
     streamed?;
     if !ended || !batch.is_empty() {
-        return Err(Error::new(ErrorKind::Unavailable, "The server's answer was cut short.")
-            .with_hint("run the same command again; what was restored so far is kept"));
+        return Err(cut_short());
     }
     Ok(())
 }
 
-fn note_done(shared: &Shared<'_>, batch: &mut Vec<(u64, u32)>, finished: &mut Vec<(u64, u32)>) -> Result<()> {
+/// Takes the events of one request, and only those that were asked for, whole.
+struct Intake<'a> {
+    shared: &'a Shared<'a>,
+    wanted: HashSet<(u64, u32)>,
+    open: Option<(u64, TargetFile)>,
+    /// The segment that is arriving, and how much of it is here.
+    current: Option<(u64, u32)>,
+    received: u64,
+    finished: Vec<(u64, u32)>,
+}
+
+impl<'a> Intake<'a> {
+    fn new(shared: &'a Shared<'a>, wanted: &[(u64, u32)]) -> Self {
+        Self {
+            shared,
+            wanted: wanted.iter().copied().collect(),
+            open: None,
+            current: None,
+            received: 0,
+            finished: Vec::new(),
+        }
+    }
+
+    fn frame(&mut self, frame: &Frame) -> Result<()> {
+        let at = (frame.member, frame.segment);
+        if self.current.is_some_and(|current| current != at) {
+            return Err(cut_short());
+        }
+        self.current = Some(at);
+        let start = u64::from(frame.segment) * SEGMENT_SIZE_BYTES;
+        // Pieces come in order and without gaps: what is missing would stay zero in the file.
+        if !self.wanted.contains(&at) || frame.offset != start + self.received {
+            return Err(not_asked_for());
+        }
+        if self.open.as_ref().is_none_or(|(member, _)| *member != frame.member) {
+            let member = member_at(self.shared.members, frame.member).ok_or_else(not_asked_for)?;
+            self.open = Some((frame.member, self.shared.target.writer(&member.path)?));
+        }
+        let (_, file) = self.open.as_ref().expect("it was opened just now");
+        let length = match &frame.body {
+            FrameBody::Data(data) => data.len() as u64,
+            FrameBody::Fill { length, .. } => *length,
+        };
+        let whole = segment_bytes(self.shared.members, at).unwrap_or(0);
+        if self.received.checked_add(length).is_none_or(|received| received > whole) {
+            return Err(not_asked_for());
+        }
+        match &frame.body {
+            FrameBody::Data(data) => file.write_at(data, frame.offset)?,
+            FrameBody::Fill { byte, length } => file.fill_at(*byte, *length, frame.offset)?,
+        }
+        self.received += length;
+        self.shared.progress.add_done(length);
+        Ok(())
+    }
+
+    fn segment_end(&mut self, at: (u64, u32)) -> Result<()> {
+        let whole = segment_bytes(self.shared.members, at);
+        if self.current.is_some_and(|current| current != at) || whole != Some(self.received) {
+            return Err(cut_short());
+        }
+        if !self.wanted.remove(&at) {
+            return Err(not_asked_for());
+        }
+        self.finished.push(at);
+        (self.current, self.received) = (None, 0);
+        Ok(())
+    }
+}
+
+fn note_done(shared: &Shared<'_>, batch: &mut Vec<(u64, u32)>, finished: &[(u64, u32)]) -> Result<()> {
     if finished.is_empty() {
         return Ok(());
     }
     shared.target.sync()?;
     lock(&shared.journal).done(finished)?;
-    let gone: HashSet<(u64, u32)> = finished.drain(..).collect();
+    let gone: HashSet<(u64, u32)> = finished.iter().copied().collect();
     batch.retain(|segment| !gone.contains(segment));
     Ok(())
 }
 
-fn path_of<'a>(shared: &'a Shared<'_>, member: u64) -> Result<&'a MemberPath> {
-    shared
-        .paths
-        .get(&member)
-        .ok_or_else(|| Error::new(ErrorKind::Unavailable, "The server sent a file that was not asked for."))
+fn cut_short() -> Error {
+    Error::new(ErrorKind::Unavailable, "The server's answer was cut short.")
+        .with_hint("run the same command again; what was restored so far is kept")
+}
+
+fn not_asked_for() -> Error {
+    Error::new(ErrorKind::Unavailable, "The server sent something that was not asked for; it was not used.")
+        .with_hint("use a strongroom command of the same release as the server")
 }

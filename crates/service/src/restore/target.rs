@@ -13,8 +13,8 @@ use rustix::fs::{Mode, OFlags, ResolveFlags, Timespec, Timestamps};
 use strongroom_core::member::{MemberKind, MemberPath};
 use strongroom_core::{Error, ErrorKind, Result};
 
-use super::MemberInfo;
 use super::plan::{RestorePlan, unusable};
+use super::{MemberInfo, journal};
 
 const BENEATH: ResolveFlags =
     ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
@@ -63,6 +63,8 @@ impl Target {
     fn place(&self, path: &MemberPath) -> Result<Option<Place<'_>>> {
         let below = Path::new(OsStr::from_bytes(path.below_root())).to_owned();
         match path.root() {
+            // A source that was itself restored half-way may hold a journal; ours is not to be lost.
+            b"data" if below == Path::new(journal::NAME) => Ok(None),
             b"data" => Ok(Some(Place { root: &self.data, below })),
             b"wal" => Ok(Some(Place { root: &self.data, below: Path::new("pg_wal").join(below) })),
             b"tablespace" => {
@@ -85,37 +87,25 @@ impl Target {
         }
     }
 
-    /// Makes a directory or an empty file of the right size. Answers whether the member is written
-    /// here at all.
-    pub(super) fn prepare(&self, member: &MemberInfo) -> Result<bool> {
-        let Some(place) = self.place(&member.path)? else { return Ok(false) };
+    /// Whether a member is written here at all. One that has no place is told when it is prepared.
+    pub(super) fn holds(&self, member: &MemberInfo) -> bool {
+        !matches!(self.place(&member.path), Ok(None))
+    }
+
+    /// Makes a directory, or an empty file of the right size.
+    pub(super) fn prepare(&self, member: &MemberInfo) -> Result<()> {
+        let Some(place) = self.place(&member.path)? else { return Ok(()) };
         if place.below.as_os_str().is_empty() {
-            return Ok(true);
+            return Ok(());
         }
         match member.kind {
-            MemberKind::Directory => self.make_directories(&place, true, member.mode)?,
+            MemberKind::Directory => make_directories(place.root, &place.below)?,
             MemberKind::File => {
-                self.make_directories(&place, false, 0o700)?;
+                make_directories(place.root, place.below.parent().unwrap_or(Path::new("")))?;
                 let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let file = open_beneath(&place, flags, 0o600)?;
                 file.set_len(member.size)
                     .map_err(|error| unusable(&place.root.path.join(&place.below), &error))?;
-            }
-        }
-        Ok(true)
-    }
-
-    fn make_directories(&self, place: &Place<'_>, whole: bool, mode: u32) -> Result<()> {
-        let last = if whole { Some(place.below.as_path()) } else { place.below.parent() };
-        let Some(last) = last.filter(|path| !path.as_os_str().is_empty()) else { return Ok(()) };
-        let mut made = PathBuf::new();
-        for part in last.components() {
-            made.push(part);
-            let is_last = whole && made == last;
-            let mode = if is_last { mode | 0o700 } else { 0o700 };
-            match rustix::fs::mkdirat(&place.root.directory, &made, Mode::from_raw_mode(mode)) {
-                Ok(()) | Err(rustix::io::Errno::EXIST) => {}
-                Err(error) => return Err(unusable(&place.root.path.join(&made), &error.into())),
             }
         }
         Ok(())
@@ -161,6 +151,27 @@ impl Target {
         }
         Ok(())
     }
+}
+
+/// Makes the directories of a path, each in the one before it: a path of several parts would follow
+/// a link in its middle. Their modes come at the end.
+fn make_directories(root: &Root, path: &Path) -> Result<()> {
+    let mut parent: Option<OwnedFd> = None;
+    let mut made = root.path.clone();
+    for part in path.components() {
+        made.push(part);
+        let part = part.as_os_str();
+        let within = parent.as_ref().unwrap_or(&root.directory);
+        match rustix::fs::mkdirat(within, part, Mode::RWXU) {
+            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+            Err(error) => return Err(unusable(&made, &error.into())),
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let opened = rustix::fs::openat2(within, part, flags, Mode::empty(), BENEATH)
+            .map_err(|error| unusable(&made, &error.into()))?;
+        parent = Some(opened);
+    }
+    Ok(())
 }
 
 fn open_beneath(place: &Place<'_>, flags: OFlags, mode: u32) -> Result<File> {
