@@ -1,5 +1,8 @@
 //! The frame of every stored object: magic, format, kind … BLAKE3-256 of all before.
 //! The digest is unkeyed: it finds damage without any key, and proves nothing else.
+//!
+//! Objects that are read whole also carry their own name, so that a sound object under another's
+//! name is found, whatever little it says. Packs say it in their header.
 
 use strongroom_core::{Error, ErrorKind, Result};
 
@@ -19,10 +22,6 @@ pub(crate) enum Kind {
     Intent = 3,
     Tombstone = 4,
     TombstoneEnd = 5,
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "holds are placed by people; no command does yet, their number is fixed")
-    )]
     Hold = 6,
     WrappedKey = 7,
 }
@@ -36,21 +35,29 @@ pub(crate) fn header(kind: Kind) -> Vec<u8> {
     out
 }
 
-/// Frames a payload.
-pub(crate) fn wrap(kind: Kind, payload: &[u8]) -> Vec<u8> {
+/// Frames a payload that will lie under `key`.
+pub(crate) fn wrap(kind: Kind, key: &str, payload: &[u8]) -> Vec<u8> {
     let mut out = header(kind);
+    out.put_u16(u16::try_from(key.len()).expect("the layout makes no name of 64 KiB"));
+    out.extend_from_slice(key.as_bytes());
     out.extend_from_slice(payload);
     let digest = blake3::hash(&out);
     out.extend_from_slice(digest.as_bytes());
     out
 }
 
-/// The payload of a framed object, after its digest, format and kind were checked.
+/// The payload of a framed object, after its digest, format, kind and name were checked.
 pub(crate) fn unwrap<'a>(key: &str, kind: Kind, object: &'a [u8]) -> Result<&'a [u8]> {
     check_digest(key, object)?;
     let body = &object[..object.len() - DIGEST_BYTES];
     check_header(key, kind, body)?;
-    Ok(&body[HEADER_BYTES..])
+    let mut cursor = Cursor::new(&body[HEADER_BYTES..]);
+    let name = cursor.u16().and_then(|length| cursor.take(usize::from(length))).map_err(malformed(key))?;
+    if name != key.as_bytes() {
+        let name = name.escape_ascii();
+        return Err(damage(key, &format!("it is the object {name} under another name")));
+    }
+    Ok(cursor.rest())
 }
 
 /// Whether the object ends with the digest of what precedes.
@@ -111,7 +118,7 @@ mod tests {
 
     #[test]
     fn f11_any_flipped_bit_of_a_frame_is_found() {
-        let object = wrap(Kind::Intent, b"payload");
+        let object = wrap(Kind::Intent, "k", b"payload");
         assert_eq!(unwrap("k", Kind::Intent, &object).unwrap(), b"payload");
         for at in 0..object.len() {
             let mut broken = object.clone();
@@ -122,5 +129,13 @@ mod tests {
             assert!(unwrap("k", Kind::Intent, &object[..length]).is_err(), "length {length}");
         }
         assert!(unwrap("k", Kind::Verdict, &object).is_err());
+    }
+
+    #[test]
+    fn f12_a_sound_object_under_another_name_is_found() {
+        let object = wrap(Kind::Intent, "l/a/in/1", b"payload");
+        let error = unwrap("l/a/in/2", Kind::Intent, &object).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Damage);
+        assert!(error.public().contains("l/a/in/1"), "{error}");
     }
 }

@@ -41,7 +41,7 @@ impl RecoveryKey {
     /// `SR1-` and nine groups of eight hex digits, the last one a checksum of the others.
     pub fn to_text(&self) -> String {
         let checksum = blake3::hash(&*self.0);
-        let digits = hex::encode(&*self.0) + &hex::encode(&checksum.as_bytes()[..4]);
+        let digits = hex::encode(*self.0) + &hex::encode(&checksum.as_bytes()[..4]);
         let groups: Vec<&str> = (0..9).map(|group| &digits[group * 8..group * 8 + 8]).collect();
         format!("SR1-{}", groups.join("-"))
     }
@@ -77,7 +77,8 @@ impl RecoveryKey {
 
     /// A public fingerprint: tells a wrong key from damage at once.
     pub(crate) fn check_value(&self) -> String {
-        hex::encode(&derive("strongroom v1 key check", &[&*self.0])[..16])
+        let value = derive("strongroom v1 key check", &[&*self.0]);
+        hex::encode(value.split_at(16).0)
     }
 
     fn wrapping_key(&self) -> SealingKey {
@@ -161,7 +162,8 @@ pub(crate) fn raw_id(text: &str) -> Result<[u8; 16]> {
     Ok(raw)
 }
 
-/// Opens the lineage's keys, making project and lineage key when they are absent.
+/// Opens the lineage's keys, making project and lineage key when both they and everything they
+/// would open are absent.
 pub(crate) fn open_or_create(
     store: &dyn Store,
     recovery: &RecoveryKey,
@@ -170,21 +172,69 @@ pub(crate) fn open_or_create(
     lineage: &LineageId,
 ) -> Result<LineageKeys> {
     let project_key = layout::project_key(project, FIRST_KEY_EPOCH);
-    let wrapping = recovery.wrapping_key();
-    let pk = load_or_create(store, random, &project_key, &wrapping)?;
+    let owned = layout::lineage_keys_prefix(project);
+    let pk = load_or_create(store, random, &project_key, &recovery.wrapping_key(), &owned)?;
     let lineage_key = layout::lineage_key(project, lineage, FIRST_KEY_EPOCH);
-    let wrapping = SealingKey::new(&derive("strongroom v1 wrap lineage key", &[&*pk]));
-    let lk = load_or_create(store, random, &lineage_key, &wrapping)?;
+    let owned = layout::lineage_prefix(lineage);
+    let lk = load_or_create(store, random, &lineage_key, &lineage_wrapping_key(&pk), &owned)?;
     LineageKeys::new(project, lineage, &lk)
 }
 
+/// Whether the recovery key opens any project key of the repository.
+pub(crate) fn opens_any(store: &dyn Store, recovery: &RecoveryKey) -> Result<bool> {
+    for object in store.list(layout::KEYS_PREFIX)? {
+        if layout::parse_lineage_key(&object.key).is_none()
+            && let Some(bytes) = store.get(&object.key)?
+            && unwrap_key(&object.key, &recovery.wrapping_key(), &bytes).is_ok()
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Opens one wrapped key after the other, as they are stored now. The second one is looked at
+/// only when the first one opens.
+pub(crate) fn check(
+    store: &dyn Store,
+    recovery: &RecoveryKey,
+    project: &ProjectId,
+    lineage: &LineageId,
+    mut judge: impl FnMut(&str, Result<()>) -> Result<()>,
+) -> Result<()> {
+    let project_key = layout::project_key(project, FIRST_KEY_EPOCH);
+    let load = |key: &str, wrapping: &SealingKey| {
+        let object = store.get(key)?.ok_or_else(|| frame::missing(key))?;
+        unwrap_key(key, wrapping, &object)
+    };
+    let pk = match load(&project_key, &recovery.wrapping_key()) {
+        Ok(pk) => pk,
+        Err(error) => return judge(&project_key, Err(error)),
+    };
+    judge(&project_key, Ok(()))?;
+    let lineage_key = layout::lineage_key(project, lineage, FIRST_KEY_EPOCH);
+    judge(&lineage_key, load(&lineage_key, &lineage_wrapping_key(&pk)).map(|_| ()))
+}
+
+fn lineage_wrapping_key(project_key: &Secret) -> SealingKey {
+    SealingKey::new(&derive("strongroom v1 wrap lineage key", &[&**project_key]))
+}
+
+/// `owned` is where everything lies that only this key opens.
 fn load_or_create(
     store: &dyn Store,
     random: &dyn Randomness,
     key: &str,
     wrapping: &SealingKey,
+    owned: &str,
 ) -> Result<Secret> {
     if let Some(object) = store.get(key)? {
+        return unwrap_key(key, wrapping, &object);
+    }
+    // A new key in the place of a lost one would open nothing, and hide that it was lost. Another
+    // process may have made key and objects since the first look.
+    if !store.list(owned)?.is_empty() {
+        let object = store.get(key)?.ok_or_else(|| frame::missing(key))?;
         return unwrap_key(key, wrapping, &object);
     }
     let mut secret = Zeroizing::new([0; 32]);
@@ -195,7 +245,7 @@ fn load_or_create(
     wrapping.seal(nonce, key.as_bytes(), &mut sealed);
     let payload = [&nonce[..], &sealed].concat();
     // Create-if-absent, then read back: of two racing processes both end with the winner's key.
-    match store.put_new(key, &frame::wrap(Kind::WrappedKey, &payload))? {
+    match store.put_new(key, &frame::wrap(Kind::WrappedKey, key, &payload))? {
         Put::Created | Put::AlreadyThere => {
             let object = store.get(key)?.ok_or_else(|| frame::missing(key))?;
             unwrap_key(key, wrapping, &object)
@@ -203,6 +253,7 @@ fn load_or_create(
     }
 }
 
+/// The repository was opened with this recovery key, so one that does not open is damaged.
 fn unwrap_key(key: &str, wrapping: &SealingKey, object: &[u8]) -> Result<Secret> {
     let payload = frame::unwrap(key, Kind::WrappedKey, object)?;
     if payload.len() != 12 + 32 + TAG_BYTES {
@@ -211,10 +262,9 @@ fn unwrap_key(key: &str, wrapping: &SealingKey, object: &[u8]) -> Result<Secret>
     let mut nonce = [0; 12];
     nonce.copy_from_slice(&payload[..12]);
     let mut sealed = Zeroizing::new(payload[12..].to_vec());
-    let plain = wrapping.open(nonce, key.as_bytes(), &mut sealed).map_err(|_| {
-        Error::new(ErrorKind::WrongKey, format!("The key given does not open {key}. Nothing was touched."))
-            .with_hint("use the recovery key from this repository's recovery kit")
-    })?;
+    let plain = wrapping
+        .open(nonce, key.as_bytes(), &mut sealed)
+        .map_err(|_| frame::damage(key, "the wrapped key is not authentic"))?;
     let mut secret = Zeroizing::new([0; 32]);
     secret.copy_from_slice(plain);
     Ok(secret)

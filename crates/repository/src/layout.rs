@@ -8,6 +8,9 @@ pub(crate) const FORMAT_KEY: &str = "format";
 pub(crate) const FORMAT_DOCUMENT_KEY: &str = "FORMAT.md";
 pub(crate) const FORMAT_DOCUMENT_DIGEST_KEY: &str = "FORMAT.md.b3";
 
+/// Where all wrapped keys lie.
+pub(crate) const KEYS_PREFIX: &str = "keys/";
+
 pub(crate) fn project_key(project: &ProjectId, key_epoch: u32) -> String {
     format!("keys/{project}/{key_epoch}.1")
 }
@@ -16,11 +19,25 @@ pub(crate) fn lineage_key(project: &ProjectId, lineage: &LineageId, key_epoch: u
     format!("keys/{project}/l/{lineage}.{key_epoch}")
 }
 
+/// Where the keys of a project's lineages lie.
+pub(crate) fn lineage_keys_prefix(project: &ProjectId) -> String {
+    format!("keys/{project}/l/")
+}
+
 /// The project and lineage of a lineage key's object key.
 pub(crate) fn parse_lineage_key(key: &str) -> Option<(ProjectId, LineageId)> {
     let (project, file) = key.strip_prefix("keys/")?.split_once("/l/")?;
     let (lineage, _epoch) = file.rsplit_once('.')?;
     Some((ProjectId::parse(project).ok()?, LineageId::parse(lineage).ok()?))
+}
+
+/// Where everything of all lineages lies, their keys excepted.
+pub(crate) const LINEAGES_PREFIX: &str = "l/";
+
+/// The lineage that an object belongs to.
+pub(crate) fn lineage_of(key: &str) -> Option<LineageId> {
+    let (lineage, _rest) = key.strip_prefix(LINEAGES_PREFIX)?.split_once('/')?;
+    LineageId::parse(lineage).ok()
 }
 
 pub(crate) fn lineage_prefix(lineage: &LineageId) -> String {
@@ -59,6 +76,29 @@ pub(crate) fn intent(lineage: &LineageId, attempt: AttemptId) -> String {
     format!("l/{lineage}/in/{attempt}")
 }
 
+pub(crate) fn intent_prefix(lineage: &LineageId) -> String {
+    format!("l/{lineage}/in/")
+}
+
+/// Whose intent it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum IntentOf {
+    Writer(AttemptId),
+    Reader,
+}
+
+/// What an intent's name says.
+pub(crate) fn parse_intent(lineage: &LineageId, key: &str) -> Option<IntentOf> {
+    let name = key.strip_prefix(&intent_prefix(lineage))?;
+    match name.strip_prefix("r-") {
+        Some(reader) => {
+            let (reader, number) = reader.split_once('.')?;
+            (reader.len() == 32 && number.parse::<u32>().is_ok()).then_some(IntentOf::Reader)
+        }
+        None => AttemptId::parse(name).ok().map(IntentOf::Writer),
+    }
+}
+
 pub(crate) fn reader_intent(lineage: &LineageId, reader: &str, number: u32) -> String {
     format!("l/{lineage}/in/r-{reader}.{number}")
 }
@@ -80,6 +120,16 @@ pub(crate) fn parse_tombstone(lineage: &LineageId, key: &str) -> Option<(Attempt
     };
     let (attempt, number) = rest.split_once('.')?;
     Some((AttemptId::parse(attempt).ok()?, number.parse().ok()?, is_end))
+}
+
+pub(crate) fn holds_prefix(lineage: &LineageId) -> String {
+    format!("l/{lineage}/hold/")
+}
+
+/// The attempt a hold protects.
+pub(crate) fn parse_hold(lineage: &LineageId, key: &str) -> Option<AttemptId> {
+    let (attempt, _number) = key.strip_prefix(&holds_prefix(lineage))?.split_once('.')?;
+    AttemptId::parse(attempt).ok()
 }
 
 pub(crate) fn hold_prefix(lineage: &LineageId, attempt: AttemptId) -> String {

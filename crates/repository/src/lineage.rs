@@ -69,16 +69,14 @@ impl Lineage {
             now_us,
         )?;
         let tree = match parent {
+            Some(parent) => self.usable_tree(parent)?,
             None => None,
-            Some(parent) => match self.usable_tree(parent)? {
-                Some(tree) => Some(tree),
-                None => {
-                    self.abandon(attempt)?;
-                    self.clear_intent(attempt)?;
-                    return Ok(Begun::ParentGone);
-                }
-            },
         };
+        if parent.is_some() && tree.is_none() {
+            self.abandon(attempt)?;
+            self.clear_intent(attempt)?;
+            return Ok(Begun::ParentGone);
+        }
         Attempt::start(self, start, tree).map(Begun::Started)
     }
 
@@ -120,7 +118,7 @@ impl Lineage {
         let key = layout::verdict(&self.keys.lineage, attempt);
         // Created or not: reading back is the answer.
         let (Put::Created | Put::AlreadyThere) =
-            self.shared.store.put_new(&key, &verdict::write_abandoned())?;
+            self.shared.store.put_new(&key, &verdict::write_abandoned(&key))?;
         self.verdict(attempt)?.ok_or_else(|| frame::missing(&key))
     }
 
@@ -129,14 +127,22 @@ impl Lineage {
         self.shared.store.delete(&layout::intent(&self.keys.lineage, attempt))
     }
 
-    /// All sealed backups, oldest first, forgotten ones marked.
+    /// All sealed backups, oldest first, forgotten ones marked. One whose manifest is damaged is
+    /// left out: it must not hide the others, and a check names it.
     pub fn backups(&self) -> Result<Vec<SealedSummary>> {
-        let forgotten = marks::forgotten(&*self.shared.store, &self.keys)?;
+        let forgotten = marks::forgotten(&*self.shared.store, self.id())?;
         let mut found = Vec::new();
         for object in self.shared.store.list(&layout::verdict_prefix(&self.keys.lineage))? {
             let Some(attempt) = layout::parse_verdict(&self.keys.lineage, &object.key) else { continue };
-            if let Some((Opened::Sealed { header, root }, bytes)) = self.open_verdict(attempt)? {
-                found.push(verdict::summarise(&header, &root, &bytes, forgotten.contains(&attempt))?);
+            match self.open_verdict(attempt) {
+                Ok(Some((Opened::Sealed { header, root }, bytes))) => {
+                    found.push(verdict::summarise(&header, &root, &bytes, forgotten.contains(&attempt))?);
+                }
+                Ok(Some((Opened::Abandoned, _)) | None) => {}
+                Err(error) if error.kind() == ErrorKind::Damage => {
+                    tracing::warn!(object = %object.key, "A damaged backup is not listed: {}", error.public());
+                }
+                Err(error) => return Err(error),
             }
         }
         found.sort_by_key(|summary| (summary.sealed_at, summary.attempt));
@@ -147,7 +153,7 @@ impl Lineage {
     /// attempt compares with. A damaged one is passed over: the next backup must neither fail for
     /// it nor refer to what is lost.
     pub fn latest_parent(&self) -> Result<Option<AttemptId>> {
-        let forgotten = marks::forgotten(&*self.shared.store, &self.keys)?;
+        let forgotten = marks::forgotten(&*self.shared.store, self.id())?;
         let listed = self.shared.store.list(&layout::verdict_prefix(&self.keys.lineage))?;
         // Attempt ids are UUIDv7: their order is the order of time.
         for object in listed.iter().rev() {
@@ -188,7 +194,7 @@ impl Lineage {
     }
 
     pub fn is_forgotten(&self, attempt: AttemptId) -> Result<bool> {
-        Ok(marks::forgotten(&*self.shared.store, &self.keys)?.contains(&attempt))
+        Ok(marks::forgotten(&*self.shared.store, self.id())?.contains(&attempt))
     }
 
     /// Opens a backup for reading: the reader's intent first, then the second look (section 8).

@@ -3,13 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use strongroom_core::id::AttemptId;
+use strongroom_core::id::{AttemptId, LineageId};
 use strongroom_core::{Error, ErrorKind, Result};
 
-use crate::binary::Put as _;
+use crate::binary::{Cursor, Parsed, Put as _};
 use crate::frame::{self, Kind};
 use crate::keys::LineageKeys;
-use crate::layout;
+use crate::layout::{self, IntentOf};
 use crate::store::{Put, Store};
 
 /// Says that an attempt is being written, and which parent's records it refers to.
@@ -29,7 +29,7 @@ pub(crate) fn put_writer_intent(
     payload.put_u16(worker.len() as u16);
     payload.extend_from_slice(worker.as_bytes());
     let key = layout::intent(&keys.lineage, attempt);
-    match store.put_new(&key, &frame::wrap(Kind::Intent, &payload))? {
+    match store.put_new(&key, &frame::wrap(Kind::Intent, &key, &payload))? {
         Put::Created => Ok(()),
         Put::AlreadyThere => Err(Error::new(
             ErrorKind::Fenced,
@@ -43,18 +43,19 @@ pub(crate) fn put_reader_intent(store: &dyn Store, key: &str, target: AttemptId,
     let mut payload = Vec::new();
     payload.extend_from_slice(target.as_bytes());
     payload.put_i64(now_us);
-    store.put_new(key, &frame::wrap(Kind::Intent, &payload)).map(|_| ())
+    store.put_new(key, &frame::wrap(Kind::Intent, key, &payload)).map(|_| ())
 }
 
 /// The attempts of a lineage that are forgotten: their newest tombstone has no end `undone`. An
-/// end whose tombstone is missing counts as that tombstone: damage must not bring a backup back.
-pub(crate) fn forgotten(store: &dyn Store, keys: &LineageKeys) -> Result<BTreeSet<AttemptId>> {
+/// end whose tombstone is missing counts as that tombstone, and an end that cannot be read is not
+/// `undone`: damage must neither bring a backup back nor stand in the way of all the others.
+pub(crate) fn forgotten(store: &dyn Store, lineage: &LineageId) -> Result<BTreeSet<AttemptId>> {
     let mut newest: BTreeMap<AttemptId, (u32, bool)> = BTreeMap::new();
-    for object in store.list(&layout::tombstone_prefix(&keys.lineage))? {
-        let Some((attempt, number, is_end)) = layout::parse_tombstone(&keys.lineage, &object.key) else {
+    for object in store.list(&layout::tombstone_prefix(lineage))? {
+        let Some((attempt, number, is_end)) = layout::parse_tombstone(lineage, &object.key) else {
             continue;
         };
-        let undone = is_end && end_is_undone(store, &object.key)?;
+        let undone = is_end && is_surely_undone(store, &object.key)?;
         let mark = newest.entry(attempt).or_insert((number, undone));
         *mark =
             if number > mark.0 { (number, undone) } else { (mark.0, mark.1 || (number == mark.0 && undone)) };
@@ -65,9 +66,27 @@ pub(crate) fn forgotten(store: &dyn Store, keys: &LineageKeys) -> Result<BTreeSe
 const END_SWEPT: u8 = 1;
 const END_UNDONE: u8 = 2;
 
+fn is_surely_undone(store: &dyn Store, key: &str) -> Result<bool> {
+    match end_is_undone(store, key) {
+        Err(error) if error.kind() == ErrorKind::Damage => {
+            tracing::warn!(
+                object = key,
+                "A damaged end of a tombstone is not taken for undone: {}",
+                error.public()
+            );
+            Ok(false)
+        }
+        other => other,
+    }
+}
+
+/// Whether the end takes its tombstone back.
 fn end_is_undone(store: &dyn Store, key: &str) -> Result<bool> {
-    let object = store.get(key)?.ok_or_else(|| frame::missing(key))?;
-    match frame::unwrap(key, Kind::TombstoneEnd, &object)? {
+    read_end(key, &store.get(key)?.ok_or_else(|| frame::missing(key))?)
+}
+
+fn read_end(key: &str, object: &[u8]) -> Result<bool> {
+    match frame::unwrap(key, Kind::TombstoneEnd, object)? {
         [END_SWEPT] => Ok(false),
         [END_UNDONE] => Ok(true),
         _ => Err(frame::damage(key, "it is neither swept nor undone")),
@@ -83,7 +102,7 @@ pub(crate) fn forget(store: &dyn Store, keys: &LineageKeys, attempt: AttemptId, 
         )
         .with_hint("lift the hold first"));
     }
-    if forgotten(store, keys)?.contains(&attempt) {
+    if forgotten(store, &keys.lineage)?.contains(&attempt) {
         return Ok(());
     }
     let last = store
@@ -97,7 +116,40 @@ pub(crate) fn forget(store: &dyn Store, keys: &LineageKeys, attempt: AttemptId, 
     payload.put_i64(now_us);
     let key = layout::tombstone(&keys.lineage, attempt, last.unwrap_or(0));
     // Already there means that somebody else forgot it at the same moment.
-    store.put_new(&key, &frame::wrap(Kind::Tombstone, &payload)).map(|_| ())
+    store.put_new(&key, &frame::wrap(Kind::Tombstone, &key, &payload)).map(|_| ())
+}
+
+/// Whether a mark says what its name promises, whatever it then means.
+pub(crate) fn check(lineage: &LineageId, key: &str, object: &[u8]) -> Result<()> {
+    if let Some((_, _, is_end)) = layout::parse_tombstone(lineage, key) {
+        return if is_end {
+            read_end(key, object).map(|_| ())
+        } else {
+            let payload = frame::unwrap(key, Kind::Tombstone, object)?;
+            shape(key, payload, |cursor| cursor.i64().map(|_| ()))
+        };
+    }
+    match layout::parse_intent(lineage, key) {
+        Some(IntentOf::Writer(_)) => shape(key, frame::unwrap(key, Kind::Intent, object)?, |cursor| {
+            cursor.array::<16>()?;
+            cursor.array::<16>()?;
+            let length = usize::from(cursor.u16()?);
+            cursor.take(length).map(|_| ())
+        }),
+        Some(IntentOf::Reader) => shape(key, frame::unwrap(key, Kind::Intent, object)?, |cursor| {
+            cursor.array::<16>()?;
+            cursor.i64().map(|_| ())
+        }),
+        None if layout::parse_hold(lineage, key).is_some() => {
+            frame::unwrap(key, Kind::Hold, object).map(|_| ())
+        }
+        None => Err(frame::damage(key, "its name is not one of ours")),
+    }
+}
+
+fn shape(key: &str, payload: &[u8], read: impl FnOnce(&mut Cursor<'_>) -> Parsed<()>) -> Result<()> {
+    let mut cursor = Cursor::new(payload);
+    read(&mut cursor).and_then(|()| cursor.end()).map_err(frame::malformed(key))
 }
 
 #[cfg(test)]
@@ -105,7 +157,7 @@ mod tests {
     use super::*;
     use crate::keys::{RecoveryKey, open_or_create};
     use crate::store::MemoryStore;
-    use strongroom_core::id::{LineageId, ProjectId};
+    use strongroom_core::id::ProjectId;
     use strongroom_core::time::Randomness;
 
     struct Zero;
@@ -128,9 +180,9 @@ mod tests {
     fn r05_a_hold_refuses_to_forget() {
         let (store, keys, attempt) = lineage();
         let hold = format!("{}1", layout::hold_prefix(&keys.lineage, attempt));
-        store.put_new(&hold, &frame::wrap(Kind::Hold, b"")).unwrap();
+        store.put_new(&hold, &frame::wrap(Kind::Hold, &hold, b"")).unwrap();
         assert_eq!(forget(&store, &keys, attempt, 0).unwrap_err().kind(), ErrorKind::BackupHeld);
-        assert!(forgotten(&store, &keys).unwrap().is_empty());
+        assert!(forgotten(&store, &keys.lineage).unwrap().is_empty());
     }
 
     #[test]
@@ -138,20 +190,40 @@ mod tests {
         let (store, keys, attempt) = lineage();
         forget(&store, &keys, attempt, 0).unwrap();
         forget(&store, &keys, attempt, 0).unwrap();
-        assert!(forgotten(&store, &keys).unwrap().contains(&attempt));
+        assert!(forgotten(&store, &keys.lineage).unwrap().contains(&attempt));
         let end = format!("{}.end", layout::tombstone(&keys.lineage, attempt, 0));
-        store.put_new(&end, &frame::wrap(Kind::TombstoneEnd, &[END_UNDONE])).unwrap();
-        assert!(forgotten(&store, &keys).unwrap().is_empty());
+        store.put_new(&end, &frame::wrap(Kind::TombstoneEnd, &end, &[END_UNDONE])).unwrap();
+        assert!(forgotten(&store, &keys.lineage).unwrap().is_empty());
         forget(&store, &keys, attempt, 0).unwrap();
-        assert!(forgotten(&store, &keys).unwrap().contains(&attempt));
+        assert!(forgotten(&store, &keys.lineage).unwrap().contains(&attempt));
         assert!(store.head(&layout::tombstone(&keys.lineage, attempt, 1)).unwrap().is_some());
+    }
+
+    #[test]
+    fn rot_tombstone_a_damaged_end_neither_revives_nor_blocks() {
+        let (store, keys, attempt) = lineage();
+        let other = AttemptId::new(uuid::Uuid::from_u128(10));
+        forget(&store, &keys, attempt, 0).unwrap();
+        forget(&store, &keys, other, 0).unwrap();
+        for (of, state) in [(attempt, END_SWEPT), (other, END_UNDONE)] {
+            let end = format!("{}.end", layout::tombstone(&keys.lineage, of, 0));
+            store.put_new(&end, &frame::wrap(Kind::TombstoneEnd, &end, &[state])).unwrap();
+        }
+        assert_eq!(forgotten(&store, &keys.lineage).unwrap(), BTreeSet::from([attempt]));
+        // The end of the one under the name of the other.
+        let (end, others) = (
+            format!("{}.end", layout::tombstone(&keys.lineage, attempt, 0)),
+            format!("{}.end", layout::tombstone(&keys.lineage, other, 0)),
+        );
+        store.overwrite(&end, store.get(&others).unwrap().unwrap());
+        assert_eq!(forgotten(&store, &keys.lineage).unwrap(), BTreeSet::from([attempt]));
     }
 
     #[test]
     fn an_end_without_its_tombstone_still_forgets() {
         let (store, keys, attempt) = lineage();
         let end = format!("{}.end", layout::tombstone(&keys.lineage, attempt, 0));
-        store.put_new(&end, &frame::wrap(Kind::TombstoneEnd, &[END_SWEPT])).unwrap();
-        assert!(forgotten(&store, &keys).unwrap().contains(&attempt));
+        store.put_new(&end, &frame::wrap(Kind::TombstoneEnd, &end, &[END_SWEPT])).unwrap();
+        assert!(forgotten(&store, &keys.lineage).unwrap().contains(&attempt));
     }
 }

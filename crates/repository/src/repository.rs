@@ -6,6 +6,7 @@ use strongroom_core::id::{LineageId, ProjectId};
 use strongroom_core::time::{Clock, Randomness};
 use strongroom_core::{Error, ErrorKind, Result, Retry};
 
+use crate::frame;
 use crate::keys::{self, RecoveryKey};
 use crate::layout::{self, FORMAT_DOCUMENT_DIGEST_KEY, FORMAT_DOCUMENT_KEY, FORMAT_KEY};
 use crate::lineage::Lineage;
@@ -46,45 +47,80 @@ impl Shared {
     }
 }
 
-/// What the `format` object says.
+/// What the `format` object says. It is text, so that a person can read and mend it.
 struct FormatFile {
     format: u16,
     id: String,
     key_check: String,
 }
 
+const FORMAT_FIRST_LINE: &str = "strongroom repository\n";
+/// Begins the last line: the digest of all lines before.
+const FORMAT_DIGEST: &str = "blake3: ";
+
 impl FormatFile {
     fn write(&self, created: jiff::Timestamp) -> String {
-        format!(
-            "strongroom repository\nformat: {}\nid: {}\nchunk_log2: {CHUNK_LOG2}\nsuite: aes-256-gcm blake3\n\
+        let text = format!(
+            "{FORMAT_FIRST_LINE}format: {}\nid: {}\nchunk_log2: {CHUNK_LOG2}\nsuite: aes-256-gcm blake3\n\
              created: {created}\nkey_check: {}\n\n\
              {FORMAT_DOCUMENT_KEY} beside this file describes every byte.\n",
             self.format, self.id, self.key_check
-        )
+        );
+        let digest = blake3::hash(text.as_bytes()).to_hex();
+        format!("{text}{FORMAT_DIGEST}{digest}\n")
+    }
+
+    /// Whether every byte is as it was written.
+    fn is_sound(bytes: &[u8]) -> bool {
+        let Some(lines) = bytes.strip_suffix(b"\n") else { return false };
+        let end = lines.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        let digest = lines[end..].strip_prefix(FORMAT_DIGEST.as_bytes());
+        digest == Some(blake3::hash(&lines[..end]).to_hex().as_bytes())
     }
 
     fn parse(bytes: &[u8]) -> Result<Self> {
-        let text = std::str::from_utf8(bytes).map_err(|_| not_a_repository())?;
-        if !text.starts_with("strongroom repository\n") {
-            return Err(not_a_repository());
+        let text = std::str::from_utf8(bytes).map_err(|_| format_is_damaged())?;
+        if !text.starts_with(FORMAT_FIRST_LINE) || !Self::is_sound(bytes) {
+            return Err(format_is_damaged());
         }
         let value = |name: &str| {
             text.lines()
                 .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
-                .ok_or_else(not_a_repository)
+                .ok_or_else(format_is_damaged)
         };
         Ok(Self {
-            format: value("format")?.parse().map_err(|_| not_a_repository())?,
+            format: value("format")?.parse().map_err(|_| format_is_damaged())?,
             id: value("id")?.to_owned(),
             key_check: value("key_check")?.to_owned(),
         })
     }
+
+    fn judge(&self, recovery: &RecoveryKey) -> Result<()> {
+        if self.format != FORMAT {
+            return Err(Error::new(
+                ErrorKind::Unavailable,
+                format!("The repository has format {}; this program reads format {FORMAT}.", self.format),
+            )
+            .with_hint("use the strongroom release that wrote it, or a newer one; nothing was touched")
+            .with_retry(Retry::Never));
+        }
+        if self.key_check != recovery.check_value() {
+            return Err(Error::new(
+                ErrorKind::WrongKey,
+                "The recovery key does not belong to this repository. The data is untouched.",
+            )
+            .with_hint("use the recovery key from this repository's recovery kit"));
+        }
+        Ok(())
+    }
 }
 
-fn not_a_repository() -> Error {
-    Error::new(ErrorKind::Damage, "The object `format` of the repository is damaged. Nothing was touched.")
-        .with_hint("restore the file `format` from a copy of the repository")
+fn format_is_damaged() -> Error {
+    frame::damage(FORMAT_KEY, "it is not as it was written")
 }
+
+/// The id that is shown when the object that holds it is damaged.
+const ID_IS_DAMAGED: &str = "00000000000000000000000000000000";
 
 impl Repository {
     /// Whether a repository is there.
@@ -129,24 +165,20 @@ impl Repository {
             Error::new(ErrorKind::Unavailable, "There is no repository at this place. Nothing was written.")
                 .with_hint("mount the repository's disk, or give its right place with --repository")
         })?;
-        let format = FormatFile::parse(&format_object)?;
-        if format.format != FORMAT {
-            return Err(Error::new(
-                ErrorKind::Unavailable,
-                format!("The repository has format {}; this program reads format {FORMAT}.", format.format),
-            )
-            .with_hint("use the strongroom release that wrote it, or a newer one; nothing was touched")
-            .with_retry(Retry::Never));
-        }
-        if format.key_check != recovery.check_value() {
-            return Err(Error::new(
-                ErrorKind::WrongKey,
-                "The recovery key does not belong to this repository. The data is untouched.",
-            )
-            .with_hint("use the recovery key from this repository's recovery kit"));
-        }
-        let shared =
-            Shared { id: format.id, store, recovery: recovery.clone(), clock, random, format_object };
+        let id = match FormatFile::parse(&format_object) {
+            Ok(format) => {
+                format.judge(recovery)?;
+                format.id
+            }
+            // One rotten byte of this file must not stand between a person and their backups: a
+            // project key that opens shows that key and format are right.
+            Err(error) if keys::opens_any(&*store, recovery)? => {
+                tracing::warn!("The repository is opened all the same: {}", error.public());
+                ID_IS_DAMAGED.to_owned()
+            }
+            Err(error) => return Err(error),
+        };
+        let shared = Shared { id, store, recovery: recovery.clone(), clock, random, format_object };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -168,6 +200,10 @@ impl Repository {
     /// Opens a lineage, making its keys when it is new.
     pub fn lineage(&self, project: &ProjectId, lineage: &LineageId) -> Result<Lineage> {
         self.shared.check_identity()?;
+        self.open_lineage(project, lineage)
+    }
+
+    pub(crate) fn open_lineage(&self, project: &ProjectId, lineage: &LineageId) -> Result<Lineage> {
         let keys = keys::open_or_create(
             &*self.shared.store,
             &self.shared.recovery,
@@ -180,7 +216,25 @@ impl Repository {
 
     /// All lineages that have keys here.
     pub fn lineages(&self) -> Result<Vec<(ProjectId, LineageId)>> {
-        let listed = self.shared.store.list("keys/")?;
+        let listed = self.shared.store.list(layout::KEYS_PREFIX)?;
         Ok(listed.iter().filter_map(|object| layout::parse_lineage_key(&object.key)).collect())
+    }
+
+    /// Answers whether `format` is as it was written. Fails when nothing, or another repository,
+    /// is at this place: then there is nothing to be checked.
+    pub(crate) fn format_is_sound(&self) -> Result<bool> {
+        match self.shared.store.get(FORMAT_KEY)? {
+            Some(found) if FormatFile::is_sound(&found) => self.shared.check_identity().map(|()| true),
+            Some(_) => Ok(false),
+            None => self.shared.check_identity().map(|()| false),
+        }
+    }
+
+    /// Answers whether the format document is the one its digest was made of.
+    pub(crate) fn format_document_is_sound(&self) -> Result<bool> {
+        let store = &self.shared.store;
+        let (document, digest) = (store.get(FORMAT_DOCUMENT_KEY)?, store.get(FORMAT_DOCUMENT_DIGEST_KEY)?);
+        Ok(document.map(|document| format!("{}\n", blake3::hash(&document).to_hex()).into_bytes()) == digest
+            && digest.is_some())
     }
 }

@@ -30,7 +30,6 @@ impl Needed {
         self.bits[byte] |= 1 << bit;
     }
 
-    #[cfg(test)]
     pub(crate) fn holds(&self, slot: u16) -> bool {
         self.bits.get(usize::from(slot / 8)).is_some_and(|byte| byte & (1 << (slot % 8)) != 0)
     }

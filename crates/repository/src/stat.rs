@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use strongroom_core::Result;
+use strongroom_core::{ErrorKind, Result};
 
 use crate::FORMAT;
 use crate::check::needs;
@@ -44,7 +44,14 @@ impl Repository {
         };
         for (project, lineage) in self.lineages()? {
             stat.lineages += 1;
-            add_lineage(&mut stat, &self.lineage(&project, &lineage)?)?;
+            match self.lineage(&project, &lineage) {
+                Ok(lineage) => add_lineage(&mut stat, &lineage)?,
+                // Nothing of it can be counted, and it must not hide the others; a check names it.
+                Err(error) if error.kind() == ErrorKind::Damage => {
+                    tracing::warn!(%project, %lineage, "A lineage is not counted: {}", error.public());
+                }
+                Err(error) => return Err(error),
+            }
         }
         Ok(stat)
     }
@@ -52,21 +59,38 @@ impl Repository {
 
 fn add_lineage(stat: &mut RepositoryStat, lineage: &Lineage) -> Result<()> {
     let mut live = BTreeSet::new();
+    // What a damaged manifest or roster needs is not known; nothing is called free beside it.
+    let mut is_known = true;
     for summary in lineage.backups()? {
         if summary.forgotten {
             stat.forgotten_backups += 1;
         } else {
             stat.backups += 1;
-            live.append(&mut needs(lineage, &summary)?);
+            match needs(lineage, &summary) {
+                Ok(mut packs) => live.append(&mut packs),
+                Err(error) if error.kind() == ErrorKind::Damage => is_known = false,
+                Err(error) => return Err(error),
+            }
         }
     }
+    let mut reclaimable_bytes = 0;
     for object in lineage.listed_packs()? {
         stat.packs += 1;
         let Some((pack, _)) = layout::parse_pack(lineage.id(), &object.key) else { continue };
-        let open = lineage.open_verdict(pack.attempt)?.is_none();
-        if !open && !live.contains(&pack) {
-            stat.reclaimable_bytes += object.size;
+        let is_decided = match lineage.open_verdict(pack.attempt) {
+            Ok(verdict) => verdict.is_some(),
+            Err(error) if error.kind() == ErrorKind::Damage => {
+                is_known = false;
+                false
+            }
+            Err(error) => return Err(error),
+        };
+        if is_decided && !live.contains(&pack) {
+            reclaimable_bytes += object.size;
         }
+    }
+    if is_known {
+        stat.reclaimable_bytes += reclaimable_bytes;
     }
     Ok(())
 }

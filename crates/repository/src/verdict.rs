@@ -127,8 +127,8 @@ impl PlainHeader {
 }
 
 /// The object that says "abandoned".
-pub(crate) fn write_abandoned() -> Vec<u8> {
-    frame::wrap(Kind::Verdict, &[STATE_ABANDONED])
+pub(crate) fn write_abandoned(key: &str) -> Vec<u8> {
+    frame::wrap(Kind::Verdict, key, &[STATE_ABANDONED])
 }
 
 /// The object that seals a backup.
@@ -137,7 +137,12 @@ pub(crate) fn write_sealed(keys: &LineageKeys, header: &PlainHeader, root: &Root
     let mut sealed = root.write();
     keys.manifest_key(header.attempt).seal(ONLY_NONCE, &payload, &mut sealed);
     payload.append(&mut sealed);
-    frame::wrap(Kind::Verdict, &payload)
+    frame::wrap(Kind::Verdict, &layout::verdict(&keys.lineage, header.attempt), &payload)
+}
+
+/// Whether the object surely says "abandoned"; that needs no key.
+pub(crate) fn is_abandoned(key: &str, object: &[u8]) -> bool {
+    matches!(frame::unwrap(key, Kind::Verdict, object), Ok([STATE_ABANDONED]))
 }
 
 /// A verdict object, opened.

@@ -1,5 +1,7 @@
 //! Backups as a user of the crate sees them: written, read back, forgotten, deltas between them.
 
+#![allow(clippy::unwrap_used, reason = "a test ends with the first thing that is not as it should be")]
+
 mod room;
 
 use std::sync::Arc;
@@ -7,6 +9,7 @@ use std::sync::Arc;
 use room::{Members, Room, database, facts, pages, record, touch, write};
 use strongroom_core::ErrorKind;
 use strongroom_core::engine::{BackupSink, CancelToken};
+use strongroom_core::member::{Member, MemberKind};
 use strongroom_core::progress::Progress;
 use strongroom_core::verification::Level;
 use strongroom_repository::{
@@ -31,6 +34,22 @@ fn what_was_written_is_read_back() {
         assert!(report.passed(), "{report:?}");
         assert!(report.objects_checked >= 4);
     }
+}
+
+/// The port says that a directory is complete with its `open`; an engine may drop the writer.
+#[test]
+fn a_directory_needs_no_end() {
+    let room = Room::new(Arc::new(MemoryStore::new()));
+    let id = room.next_attempt();
+    let attempt = room.started(id, None).unwrap();
+    let directory = |path: &[u8]| Member { kind: MemberKind::Directory, size: None, ..room::member(path, 0) };
+    drop(attempt.open(directory(b"data/pg_wal")).unwrap());
+    attempt.open(directory(b"data/pg_stat")).unwrap().finish().unwrap();
+    assert!(attempt.open(directory(b"data/base")).unwrap().write(b"x").is_err());
+    let SealOutcome::Sealed(summary) = attempt.prove().unwrap().seal(&facts(), &record(id)).unwrap() else {
+        panic!("it was abandoned");
+    };
+    assert_eq!(summary.totals.members, 3);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use strongroom_core::Result;
 
 use super::slot_table::digest_128;
-use super::{PACK_HEADER_BYTES, PACK_TRAILER_BYTES, PackHeader, PackId, SlotTable, record_aad};
+use super::{PACK_HEADER_BYTES, PACK_TRAILER_BYTES, PackHeader, PackId, SlotEntry, SlotTable, record_aad};
 use crate::aead::{ONLY_NONCE, SealingKey, slot_nonce};
 use crate::binary::Cursor;
 use crate::frame::{self, DIGEST_BYTES, HEADER_BYTES, Kind};
@@ -27,27 +27,45 @@ pub(crate) fn open_record<'a>(
     (header.encoding == at.encoding && header.plain_length == at.plain_length).then_some((encoding, payload))
 }
 
-/// A whole pack object in memory, its digest and header checked: nothing in here needs a key but
-/// the slot table, and that only the meta key.
-pub(crate) struct PackFile {
+/// A whole pack object in memory: nothing in here needs a key but the slot table, and that only
+/// the meta key.
+pub(crate) struct PackFile<'a> {
     pub(crate) header: PackHeader,
-    object: Vec<u8>,
+    object: &'a [u8],
     table_offset: usize,
     table_length: usize,
     slot_count: u32,
 }
 
-impl PackFile {
+impl<'a> PackFile<'a> {
     /// Checks the object's digest, and that it is the pack its name says.
-    pub(crate) fn parse(key: &str, id: PackId, generation: u32, object: Vec<u8>) -> Result<Self> {
-        frame::check_digest(key, &object)?;
-        frame::check_header(key, Kind::Pack, &object)?;
+    pub(crate) fn parse(
+        key: &str,
+        keys: &LineageKeys,
+        id: PackId,
+        generation: u32,
+        object: &'a [u8],
+    ) -> Result<Self> {
+        frame::check_digest(key, object)?;
+        Self::parse_unproven(key, keys, id, generation, object)
+    }
+
+    /// As [`PackFile::parse`], for an object whose digest does not match.
+    fn parse_unproven(
+        key: &str,
+        keys: &LineageKeys,
+        id: PackId,
+        generation: u32,
+        object: &'a [u8],
+    ) -> Result<Self> {
+        frame::check_header(key, Kind::Pack, object)?;
         if object.len() < PACK_HEADER_BYTES + PACK_TRAILER_BYTES {
             return Err(frame::damage(key, "it is too short for a pack"));
         }
         let header = PackHeader::parse(&mut Cursor::new(&object[HEADER_BYTES..PACK_HEADER_BYTES]))
             .map_err(frame::malformed(key))?;
-        if header.id != id || header.generation != generation {
+        let is_of_lineage = (&header.project, &header.lineage) == (keys.project_raw(), keys.lineage_raw());
+        if header.id != id || header.generation != generation || !is_of_lineage {
             return Err(frame::damage(key, "it is another pack's content under this name"));
         }
         let mut trailer =
@@ -70,6 +88,35 @@ impl PackFile {
 
     /// Opens the slot table and checks the digest of every slot's ciphertext.
     pub(crate) fn check_slots(&self, key: &str, keys: &LineageKeys) -> Result<SlotTable> {
+        let table = self.table(key, keys)?;
+        match table.slots.iter().position(|entry| !self.is_sound(entry)) {
+            None => Ok(table),
+            Some(slot) => {
+                Err(frame::damage(key, &format!("the record in slot {slot} does not match its digest")))
+            }
+        }
+    }
+
+    /// The slots that are damaged, when header, trailer and slot table of a damaged object are
+    /// believable and some slot is to blame.
+    pub(crate) fn bad_slots(
+        key: &str,
+        keys: &LineageKeys,
+        id: PackId,
+        generation: u32,
+        object: &'a [u8],
+    ) -> Option<Vec<u16>> {
+        let file = Self::parse_unproven(key, keys, id, generation, object).ok()?;
+        let table = file.table(key, keys).ok()?;
+        let bad: Vec<u16> = (0..)
+            .zip(&table.slots)
+            .filter(|(_, entry)| !file.is_sound(entry))
+            .map(|(slot, _)| slot)
+            .collect();
+        (!bad.is_empty()).then_some(bad)
+    }
+
+    fn table(&self, key: &str, keys: &LineageKeys) -> Result<SlotTable> {
         let table_key = keys.slot_table_key(self.header.id, self.header.generation, &self.header.table_salt);
         let mut sealed = self.object[self.table_offset..self.table_offset + self.table_length].to_vec();
         let plain = table_key
@@ -79,18 +126,14 @@ impl PackFile {
         if table.slots.len() as u64 != u64::from(self.slot_count) {
             return Err(frame::damage(key, "its slot table has another length than its trailer says"));
         }
-        for (slot, entry) in table.slots.iter().enumerate().filter(|(_, entry)| entry.offset != 0) {
-            let start = entry.offset as usize;
-            let ciphertext = start
-                .checked_add(entry.stored_length as usize)
-                .and_then(|end| self.object[..self.table_offset].get(start..end));
-            if ciphertext.map(digest_128) != Some(entry.digest) {
-                return Err(frame::damage(
-                    key,
-                    &format!("the record in slot {slot} does not match its digest"),
-                ));
-            }
-        }
         Ok(table)
+    }
+
+    fn is_sound(&self, entry: &SlotEntry) -> bool {
+        let start = entry.offset as usize;
+        let ciphertext = start
+            .checked_add(entry.stored_length as usize)
+            .and_then(|end| self.object[..self.table_offset].get(start..end));
+        entry.offset == 0 || ciphertext.map(digest_128) == Some(entry.digest)
     }
 }

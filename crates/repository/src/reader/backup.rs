@@ -15,7 +15,7 @@ use crate::verdict::{self, Opened, SealedSummary};
 use crate::{SEGMENT_SIZE_BYTES, layout, marks};
 
 /// A reader says again that it reads, this often.
-const RENEW_AFTER: Duration = Duration::from_secs(600);
+const RENEW_AFTER: Duration = Duration::from_mins(10);
 /// Chunks decoded from one planned read.
 const WINDOW_CHUNKS: usize = 32;
 /// Records of one pack that lie this near each other are read together …

@@ -92,7 +92,26 @@ impl FileWriter {
             _ => None,
         };
         let number = shared.number_member();
-        Ok(Self { shared, number, member, parent, buffer: None, chunks: 0, written: 0, finished: false })
+        let mut writer =
+            Self { shared, number, member, parent, buffer: None, chunks: 0, written: 0, finished: false };
+        if writer.member.kind == MemberKind::Directory {
+            // Complete with this call, as the port says: nobody has to end what takes no bytes.
+            writer.end()?;
+        }
+        Ok(writer)
+    }
+
+    fn end(&mut self) -> Result<()> {
+        self.finished = true;
+        let end = MemberEnd {
+            path: self.member.path.clone(),
+            directory: self.member.kind == MemberKind::Directory,
+            mode: self.member.mode,
+            mtime_s: self.member.mtime_s,
+            size: self.written,
+            page_size: self.member.page_size,
+        };
+        self.shared.submit_end(self.number, end)
     }
 
     fn submit(&mut self) -> Result<()> {
@@ -131,17 +150,11 @@ impl MemberWriter for FileWriter {
         if self.member.size.is_some_and(|size| self.written != size) {
             return Err(wrong_size(&self.member));
         }
+        if self.finished {
+            return Ok(());
+        }
         self.submit()?;
-        self.finished = true;
-        let end = MemberEnd {
-            path: self.member.path.clone(),
-            directory: self.member.kind == MemberKind::Directory,
-            mode: self.member.mode,
-            mtime_s: self.member.mtime_s,
-            size: self.written,
-            page_size: self.member.page_size,
-        };
-        self.shared.submit_end(self.number, end)
+        self.end()
     }
 }
 

@@ -1,5 +1,6 @@
 //! A small repository for tests: a clock that stands, counted randomness, a few members.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its own part of the room")]
+#![allow(clippy::unwrap_used, reason = "a test ends with the first thing that is not as it should be")]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,6 +30,13 @@ impl Clock for StandingClock {
 /// Deterministic, never repeating bytes.
 #[derive(Default)]
 pub struct CountedRandomness(AtomicU64);
+
+impl CountedRandomness {
+    /// Begins later in the sequence.
+    pub fn starting_at(number: u64) -> Self {
+        Self(AtomicU64::new(number))
+    }
+}
 
 impl Randomness for CountedRandomness {
     fn fill(&self, bytes: &mut [u8]) {
@@ -99,27 +107,44 @@ impl Room {
 
     /// Everything a backup holds.
     pub fn read(&self, attempt: AttemptId) -> Result<Members> {
-        let reader = self.lineage.open_backup(attempt)?;
-        let (mut paths, mut wanted) = (Vec::new(), Vec::new());
-        let mut out = Members::new();
-        reader.members(&mut |entry| {
-            assert_eq!(entry.index, paths.len() as u64);
-            wanted.extend((0..entry.segments).map(|segment| (entry.index, segment)));
-            out.insert(entry.path.as_bytes().to_vec(), vec![0; entry.size as usize]);
-            paths.push(entry.path.as_bytes().to_vec());
-            Ok(())
-        })?;
-        reader.read_segments(&wanted, &mut |frame| {
-            let content = out.get_mut(&paths[frame.member as usize]).expect("it was listed");
-            let start = frame.offset as usize;
-            match frame.body {
-                FrameBody::Data(data) => content[start..start + data.len()].copy_from_slice(&data),
-                FrameBody::Fill { byte, length } => content[start..start + length as usize].fill(byte),
-            }
-            Ok(())
-        })?;
-        Ok(out)
+        read(&self.lineage, attempt)
     }
+}
+
+/// Everything a backup holds.
+pub fn read(lineage: &Lineage, attempt: AttemptId) -> Result<Members> {
+    let reader = lineage.open_backup(attempt)?;
+    let (mut paths, mut wanted) = (Vec::new(), Vec::new());
+    let mut out = Members::new();
+    reader.members(&mut |entry| {
+        assert_eq!(entry.index, paths.len() as u64);
+        wanted.extend((0..entry.segments).map(|segment| (entry.index, segment)));
+        out.insert(entry.path.as_bytes().to_vec(), vec![0; entry.size as usize]);
+        paths.push(entry.path.as_bytes().to_vec());
+        Ok(())
+    })?;
+    reader.read_segments(&wanted, &mut |frame| {
+        let content = out.get_mut(&paths[frame.member as usize]).expect("it was listed");
+        let start = frame.offset as usize;
+        match frame.body {
+            FrameBody::Data(data) => content[start..start + data.len()].copy_from_slice(&data),
+            FrameBody::Fill { byte, length } => content[start..start + length as usize].fill(byte),
+        }
+        Ok(())
+    })?;
+    Ok(out)
+}
+
+/// An object as `docs/formats/repository.md` describes it, made without the crate.
+pub fn framed(kind: u16, key: &str, payload: &[u8]) -> Vec<u8> {
+    let mut out = b"STRGROOM\x01\x00".to_vec();
+    out.extend_from_slice(&kind.to_le_bytes());
+    out.extend_from_slice(&u16::try_from(key.len()).unwrap().to_le_bytes());
+    out.extend_from_slice(key.as_bytes());
+    out.extend_from_slice(payload);
+    let digest = *blake3::hash(&out).as_bytes();
+    out.extend_from_slice(&digest);
+    out
 }
 
 pub fn write(sink: &dyn BackupSink, members: &Members) -> Result<()> {
@@ -151,6 +176,10 @@ pub fn project() -> ProjectId {
 
 pub fn lineage_id() -> LineageId {
     LineageId::issue(Uuid::from_u128(22))
+}
+
+pub fn other_lineage_id() -> LineageId {
+    LineageId::issue(Uuid::from_u128(23))
 }
 
 pub fn facts() -> BackupFacts {

@@ -1,4 +1,10 @@
 //! Checks what is stored, at the levels of `repository.md` section 9: presence, digest, decode.
+//! Whatever is found is told with the object's name and the backups it touches; what cannot be
+//! read never stands in the way of looking at the rest.
+
+mod decode;
+mod small;
+mod whole;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,13 +15,12 @@ use strongroom_core::progress::Progress;
 use strongroom_core::verification::Level;
 use strongroom_core::{Error, ErrorKind, Result};
 
-use crate::frame;
 use crate::layout;
 use crate::lineage::Lineage;
+use crate::marks;
 use crate::pack::{PackFile, PackId};
-use crate::reader::{BackupReader, ChunkReader, read_leaves};
+use crate::reader::BackupReader;
 use crate::roster::Roster;
-use crate::tree::Content;
 use crate::verdict::{Opened, SealedSummary};
 
 /// A stored byte that is not what was written.
@@ -24,9 +29,9 @@ pub struct Finding {
     /// The object's key.
     pub object: String,
     pub problem: String,
-    /// Attempts of the sealed backups that need the object.
+    /// Attempts of the backups that need the object, or that it speaks of.
     pub attempts: Vec<AttemptId>,
-    /// Their names, for people.
+    /// Their names, for people; an attempt's id where the name cannot be read.
     pub backups: Vec<String>,
 }
 
@@ -43,11 +48,19 @@ impl CheckReport {
         self.findings.is_empty()
     }
 
-    /// Adds another lineage's report.
+    /// Adds another lineage's report. What both lineages stand on, their project's key, is told once.
     pub fn merge(&mut self, other: Self) {
         self.objects_checked += other.objects_checked;
         self.bytes_checked += other.bytes_checked;
-        self.findings.extend(other.findings);
+        for finding in other.findings {
+            match self.findings.iter_mut().find(|known| known.object == finding.object) {
+                Some(known) => {
+                    known.attempts.extend(finding.attempts);
+                    known.backups.extend(finding.backups);
+                }
+                None => self.findings.push(finding),
+            }
+        }
     }
 }
 
@@ -65,6 +78,8 @@ struct Check<'a> {
     progress: &'a Progress,
     report: CheckReport,
     subjects: Vec<Subject>,
+    /// The backup that is being decoded: what damage meets it touches it, whatever rosters say.
+    decoding: Option<AttemptId>,
     damaged: BTreeSet<String>,
 }
 
@@ -84,10 +99,14 @@ impl Lineage {
             progress,
             report: CheckReport::default(),
             subjects: Vec::new(),
+            decoding: None,
             damaged: BTreeSet::new(),
         };
         check.load(attempt)?;
         check.presence()?;
+        if attempt.is_none() {
+            check.small_objects_are_there()?;
+        }
         if level >= Level::Digest {
             if attempt.is_none() {
                 check.small_objects()?;
@@ -115,20 +134,39 @@ impl Check<'_> {
     }
 
     fn finding(&mut self, key: &str, problem: &str) {
+        self.finding_in_slots(key, problem, None);
+    }
+
+    /// As [`Check::finding`]; of a pack whose bad slots are known, only backups that need one of
+    /// them are touched.
+    fn finding_in_slots(&mut self, key: &str, problem: &str, slots: Option<&[u16]>) {
         if !self.damaged.insert(key.to_owned()) {
             return;
         }
         let lineage = self.lineage.id();
         let pack = layout::parse_pack(lineage, key).map(|(pack, _)| pack);
-        let verdict = layout::parse_verdict(lineage, key);
-        let touched = self.subjects.iter().filter(|subject| {
-            Some(subject.attempt) == verdict
-                || pack.is_some_and(|pack| {
-                    subject.roster.packs.contains_key(&pack)
-                        || subject.roster_packs.iter().any(|(own, _)| *own == pack)
-                })
-        });
-        let (attempts, backups) = touched.map(|subject| (subject.attempt, subject.name.clone())).unzip();
+        let is_key = key.starts_with(layout::KEYS_PREFIX);
+        let named = small::attempt_named(lineage, key);
+        let is_touched = |subject: &&Subject| {
+            let attempt = Some(subject.attempt);
+            let needs = |pack: PackId| {
+                let needed = subject.roster.packs.get(&pack);
+                needed.is_some_and(|needed| {
+                    slots.is_none_or(|slots| slots.iter().any(|slot| needed.holds(*slot)))
+                }) || subject.roster_packs.iter().any(|(own, _)| *own == pack)
+            };
+            is_key || attempt == named || attempt == self.decoding || pack.is_some_and(needs)
+        };
+        let touched = self.subjects.iter().filter(is_touched);
+        let (mut attempts, mut backups): (Vec<_>, Vec<_>) =
+            touched.map(|subject| (subject.attempt, subject.name.clone())).unzip();
+        // A manifest that cannot be opened, or a forgotten backup, is no subject.
+        if let Some(named) = named
+            && !attempts.contains(&named)
+        {
+            attempts.push(named);
+            backups.push(format!("attempt {named}"));
+        }
         let finding = Finding { object: key.to_owned(), problem: problem.to_owned(), attempts, backups };
         self.report.findings.push(finding);
     }
@@ -136,12 +174,13 @@ impl Check<'_> {
     fn load(&mut self, wanted: Option<AttemptId>) -> Result<()> {
         let lineage = self.lineage;
         let prefix = layout::verdict_prefix(lineage.id());
+        let forgotten = marks::forgotten(&*lineage.shared.store, lineage.id())?;
         for object in lineage.shared.store.list(&prefix)? {
             let Some(attempt) = layout::parse_verdict(lineage.id(), &object.key) else {
                 self.finding(&object.key, "its name is not one of ours");
                 continue;
             };
-            if wanted.is_some_and(|wanted| wanted != attempt) || lineage.is_forgotten(attempt)? {
+            if wanted.is_some_and(|wanted| wanted != attempt) || forgotten.contains(&attempt) {
                 continue;
             }
             self.report.objects_checked += 1;
@@ -159,13 +198,18 @@ impl Check<'_> {
             && self.report.findings.is_empty()
         {
             let key = layout::verdict(lineage.id(), attempt);
-            self.finding(&key, "the sealed manifest is missing");
+            let problem = if forgotten.contains(&attempt) {
+                "the backup was forgotten"
+            } else {
+                "the sealed manifest is missing"
+            };
+            self.finding(&key, problem);
         }
         Ok(())
     }
 
     fn add_subject(&mut self, attempt: AttemptId, name: &str) -> Result<()> {
-        let reader = self.lineage.open_backup(attempt)?;
+        let Some(reader) = self.reader(attempt)? else { return Ok(()) };
         let named = &reader.tree().root.document.roster_packs;
         let roster_packs: Vec<(PackId, u64)> =
             named.iter().map(|(n, size)| (PackId { attempt, n: *n }, *size)).collect();
@@ -185,6 +229,15 @@ impl Check<'_> {
             subject.roster = roster;
         }
         Ok(())
+    }
+
+    /// Opens a backup under check; `None` when it was forgotten meanwhile.
+    fn reader(&self, attempt: AttemptId) -> Result<Option<BackupReader>> {
+        match BackupReader::open(self.lineage, attempt) {
+            Ok(reader) => Ok(Some(reader)),
+            Err(error) if error.kind() == ErrorKind::BackupNotFound => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Packs needed by any backup under check, with generation and size where a roster tells it.
@@ -219,35 +272,6 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// V1 for everything small: verdicts of abandoned attempts, tombstones, intents, holds, keys.
-    fn small_objects(&mut self) -> Result<()> {
-        let store = self.lineage.shared.store.clone();
-        let lineage = self.lineage.id();
-        let own = layout::lineage_prefix(lineage);
-        let mut keys = vec![
-            layout::project_key(&self.lineage.keys.project, self.lineage.keys.key_epoch),
-            layout::lineage_key(&self.lineage.keys.project, lineage, self.lineage.keys.key_epoch),
-        ];
-        for part in ["at/", "tb/", "in/", "hold/"] {
-            keys.extend(store.list(&format!("{own}{part}"))?.into_iter().map(|object| object.key));
-        }
-        for key in keys {
-            self.cancel.check()?;
-            // An intent may end between the listing and this look.
-            let Some(object) = store.get(&key)? else { continue };
-            self.report.objects_checked += 1;
-            self.report.bytes_checked += object.len() as u64;
-            let checked = frame::check_digest(&key, &object).and_then(|()| {
-                match layout::parse_verdict(lineage, &key) {
-                    Some(attempt) => self.lineage.open_verdict(attempt).map(|_| ()),
-                    None => Ok(()),
-                }
-            });
-            self.found(&key, checked)?;
-        }
-        Ok(())
-    }
-
     /// V1: the digest of each pack and of each slot in it.
     fn packs(&mut self) -> Result<()> {
         let needed = self.needed();
@@ -260,70 +284,17 @@ impl Check<'_> {
                 continue;
             };
             let size = object.len() as u64;
-            let checked = PackFile::parse(&key, pack, generation, object)
+            let checked = PackFile::parse(&key, &self.lineage.keys, pack, generation, &object)
                 .and_then(|file| file.check_slots(&key, &self.lineage.keys).map(|_| ()));
-            self.found(&key, checked)?;
+            match checked {
+                Err(error) if error.kind() == ErrorKind::Damage => {
+                    let slots = PackFile::bad_slots(&key, &self.lineage.keys, pack, generation, &object);
+                    self.finding_in_slots(&key, error.public(), slots.as_deref());
+                }
+                other => other?,
+            }
             self.report.bytes_checked += size;
             self.progress.add_done(size);
-        }
-        Ok(())
-    }
-
-    /// V2: every chunk of every member, up to the root.
-    fn decode(&mut self) -> Result<()> {
-        self.progress.set_done(0);
-        let attempts: Vec<AttemptId> = self.subjects.iter().map(|subject| subject.attempt).collect();
-        for attempt in attempts {
-            let reader = match self.lineage.open_backup(attempt) {
-                Ok(reader) => reader,
-                // Forgotten while we checked: nothing to say about it any more.
-                Err(error) if error.kind() == ErrorKind::BackupNotFound => continue,
-                Err(error) => return Err(error),
-            };
-            self.progress.set_total(reader.summary().totals.source_bytes);
-            self.progress.set_done(0);
-            self.decode_backup(&reader)?;
-        }
-        Ok(())
-    }
-
-    fn decode_backup(&mut self, reader: &BackupReader) -> Result<()> {
-        let mut chunks = ChunkReader::new(self.lineage.shared.store.clone(), self.lineage.keys.clone());
-        let (mut members, mut bytes) = (0, 0);
-        for number in 0..reader.tree().root.pages.len() {
-            let page = reader.tree().page(number);
-            let verdict = layout::verdict(self.lineage.id(), reader.summary().attempt);
-            let Some(page) = self.damage_in(&verdict, page)? else { continue };
-            for entry in &page.entries {
-                members += 1;
-                let mut length = 0;
-                for segment in 0..entry.segment_count() {
-                    self.cancel.check()?;
-                    let read = reader.leaves(entry, segment).and_then(|leaves| {
-                        read_leaves(&mut chunks, &leaves, &mut |_, body| {
-                            let run = match body {
-                                crate::FrameBody::Data(data) => data.len() as u64,
-                                crate::FrameBody::Fill { length, .. } => length,
-                            };
-                            length += run;
-                            self.progress.add_done(run);
-                            Ok(())
-                        })
-                    });
-                    self.damage_in(&verdict, read)?;
-                }
-                bytes += length;
-                let whole = matches!(entry.content, Content::Directory) || length == entry.size;
-                if !whole && self.report.passed() {
-                    self.finding(&verdict, &format!("the member {} has another length", entry.path));
-                }
-            }
-        }
-        let totals = reader.summary().totals;
-        self.report.bytes_checked += bytes;
-        if self.report.passed() && (members, bytes) != (totals.members, totals.source_bytes) {
-            let key = layout::verdict(self.lineage.id(), reader.summary().attempt);
-            self.finding(&key, "the tree holds other members than its totals say");
         }
         Ok(())
     }
