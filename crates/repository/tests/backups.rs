@@ -94,7 +94,20 @@ fn an_unchanged_backup_shares_the_whole_tree() {
     assert_eq!(second.totals.chunks_full + second.totals.chunks_delta, 0);
     // Only the pack with the roster and the verdict are new.
     assert_eq!(second.totals.packs, 1);
+    assert!(second.stored_bytes < 4096, "{} bytes", second.stored_bytes);
     assert_eq!(room.read(second.attempt).unwrap(), database());
+}
+
+/// What an unchanged backup costs grows by a bit for each record, and with nothing else.
+#[test]
+fn an_unchanged_backup_of_more_data_costs_hardly_more() {
+    let room = Room::new(Arc::new(MemoryStore::new()));
+    let members: Members =
+        (0..40_u64).map(|n| (format!("data/base/1/{n}").into_bytes(), pages(n, 400_000))).collect();
+    let first = room.back_up(&members, None).unwrap();
+    let second = room.back_up(&members, Some(first.attempt)).unwrap();
+    assert_eq!(second.totals.chunks_full + second.totals.chunks_delta, 0);
+    assert!(second.stored_bytes < 6000 && second.stored_bytes * 1000 < first.stored_bytes, "{second:?}");
 }
 
 #[test]
