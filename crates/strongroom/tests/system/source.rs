@@ -1,0 +1,102 @@
+//! The database that is backed up in the stories.
+
+use std::path::Path;
+use std::time::Duration;
+
+use strongroom_testkit::postgres::{Options, PostgresServer};
+
+use crate::room::{Room, until};
+
+pub(crate) const VERSION: u32 = 15;
+pub(crate) const ROLE: &str = "keeper";
+pub(crate) const PASSWORD: &str = "s3cret that must not be seen";
+
+pub(crate) struct Source {
+    pub(crate) server: PostgresServer,
+}
+
+/// What all tables hold, in any order of rows.
+pub(crate) fn digest(server: &PostgresServer) -> String {
+    let query = "select string_agg(n || ' ' || h, ', ' order by t) from (
+        select 'a' t, count(*) n, coalesce(sum(hashtextextended(a::text, 1)::numeric), 0) h from accounts a
+        union all select 'b', count(*), coalesce(sum(hashtextextended(b::text, 1)::numeric), 0) from bookings b) x";
+    server.psql("postgres", query).unwrap()
+}
+
+impl Source {
+    /// About `megabytes` in two tables.
+    pub(crate) fn filled(megabytes: u32) -> Self {
+        let server = PostgresServer::start(VERSION, &Options::default()).unwrap();
+        server
+            .psql("postgres", &format!("create role {ROLE} login replication password '{PASSWORD}'"))
+            .unwrap();
+        let rows = megabytes * 6_000;
+        let fill = format!(
+            "create table accounts as select i as id, md5(i::text) as owner, 0 as amount from generate_series(1, {rows}) i;
+             create table bookings as select i as id, md5((i * 7)::text) as what from generate_series(1, {rows}) i;"
+        );
+        server.psql("postgres", &fill).unwrap();
+        server.psql("postgres", "alter table accounts add primary key (id)").unwrap();
+        server.psql("postgres", "checkpoint").unwrap();
+        Self { server }
+    }
+
+    pub(crate) fn change(&self, percent: u32) {
+        let update = format!(
+            "update accounts set amount = amount + 1 where hashint4(id) % 100 between 0 and {}",
+            percent.max(1) - 1
+        );
+        self.server.psql("postgres", &update).unwrap();
+    }
+
+    /// The command that registers it.
+    pub(crate) fn register(&self, room: &Room) -> serde_json::Value {
+        let file = room.scratch.path().join("password");
+        std::fs::write(&file, format!("{PASSWORD}\n")).unwrap();
+        let (port, file) = (self.server.port().to_string(), file.display().to_string());
+        room.json(&[
+            "instance",
+            "add",
+            "shop",
+            "--engine",
+            "postgresql",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            &port,
+            "--user",
+            ROLE,
+            "--tls",
+            "disable",
+            "--password-file",
+            &file,
+        ])
+    }
+
+    /// No slot and no backup session of ours is left.
+    #[track_caller]
+    pub(crate) fn is_released(&self) {
+        until("the source is released", Duration::from_mins(2), || {
+            let left = self.server.psql(
+                "postgres",
+                "select (select count(*) from pg_replication_slots) + (select count(*) from pg_stat_replication)",
+            );
+            (left.unwrap() == "0").then_some(())
+        });
+    }
+}
+
+/// Restores and compares: the proof that a backup is what COMPLETED says.
+#[track_caller]
+pub(crate) fn restores_to(room: &Room, backup: &str, wanted: &str) {
+    let target = room.scratch.path().join(format!("restored-{backup}"));
+    restore(room, backup, &target).expect(0);
+    let restored = PostgresServer::adopt(VERSION, &target).unwrap();
+    assert_eq!(digest(&restored), wanted, "{backup}");
+    drop(restored);
+    std::fs::remove_dir_all(&target).unwrap();
+}
+
+pub(crate) fn restore(room: &Room, backup: &str, target: &Path) -> crate::room::Done {
+    room.run(&["restore", backup, "--progress", "none", "--to-dir", &target.display().to_string()])
+}
