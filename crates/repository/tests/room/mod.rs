@@ -60,11 +60,26 @@ pub struct Room {
 
 impl Room {
     pub fn new(store: Arc<dyn Store>) -> Self {
-        let random: Arc<dyn Randomness> = Arc::new(CountedRandomness::default());
+        Self::with_randomness(store, Arc::new(CountedRandomness::default()))
+    }
+
+    pub fn with_randomness(store: Arc<dyn Store>, random: Arc<dyn Randomness>) -> Self {
         let key = RecoveryKey::generate(&*random);
         let repository = Repository::create(store.clone(), &key, Arc::new(StandingClock), random).unwrap();
         let lineage = repository.lineage(&project(), &lineage_id()).unwrap();
         Self { store, repository, lineage, key, next_attempt: AtomicU64::new(1) }
+    }
+
+    /// The repository of another room, as a new process opens it over another view of its store.
+    pub fn opened(store: Arc<dyn Store>, other: &Self) -> Self {
+        static PROCESSES: AtomicU64 = AtomicU64::new(1);
+        let process = PROCESSES.fetch_add(1, Ordering::Relaxed);
+        let random = Arc::new(CountedRandomness::starting_at((1 << 32) + (process << 16)));
+        let repository =
+            Repository::open(store.clone(), &other.key, Arc::new(StandingClock), random).unwrap();
+        let lineage = repository.lineage(&project(), &lineage_id()).unwrap();
+        let next_attempt = AtomicU64::new(process << 16);
+        Self { store, repository, lineage, key: other.key.clone(), next_attempt }
     }
 
     pub fn next_attempt(&self) -> AttemptId {
