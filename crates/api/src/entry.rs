@@ -12,7 +12,8 @@ use futures_util::FutureExt;
 use http::header::{ALLOW, HeaderName};
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri};
 use strongroom_core::id::RequestId;
-use strongroom_core::{Error, ErrorKind, Result};
+use strongroom_core::limits::HEADERS_SIZE_BYTES_MAX;
+use strongroom_core::{Error, ErrorKind, Field, Result};
 use strongroom_service::Scope;
 use tower::ServiceExt;
 
@@ -32,11 +33,14 @@ pub(crate) async fn answer(app: App, router: Router, request: Request<Body>) -> 
     let request_id = app.service.issue_request_id();
     let path = path::trimmed(request.uri().path()).to_owned();
     let (dialect, method) = (Dialect::of(&path), request.method().clone());
-    let handled = AssertUnwindSafe(admit(&app, router, &path, request, &request_id)).catch_unwind().await;
-    let result = handled.unwrap_or_else(|_| Err(Error::internal("a handler panicked")));
-    let mut response = match result {
-        Ok(response) => translate(dialect, response, &request_id),
-        Err(error) => refuse(&app, dialect, &error, &request_id),
+    let mut response = if head_size(&request) > HEADERS_SIZE_BYTES_MAX {
+        refuse_head(dialect, &request_id)
+    } else {
+        let handled = AssertUnwindSafe(admit(&app, router, &path, request, &request_id)).catch_unwind().await;
+        match handled.unwrap_or_else(|_| Err(Error::internal("a handler panicked"))) {
+            Ok(response) => translate(dialect, response, &request_id),
+            Err(error) => refuse(&app, dialect, &error, &request_id),
+        }
     };
     set_headers(response.headers_mut(), &request_id);
     let route = response.extensions().get::<MatchedPath>().map_or("(none)", MatchedPath::as_str).to_owned();
@@ -47,6 +51,22 @@ pub(crate) async fn answer(app: App, router: Router, request: Request<Body>) -> 
         http.status = status.as_u16(), duration_ms = elapsed.as_millis() as u64, "Request answered."
     );
     response
+}
+
+/// Bytes of the target and the headers. The connection has the same limit for its buffer, but what
+/// comes in one piece may pass it.
+fn head_size(request: &Request<Body>) -> usize {
+    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    // A colon, a space and an end of line stand around each value.
+    let line = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + 4;
+    target + request.headers().iter().map(line).sum::<usize>()
+}
+
+fn refuse_head(dialect: Dialect, request_id: &RequestId) -> Response {
+    let sentence = format!("headers: must have at most {HEADERS_SIZE_BYTES_MAX} bytes");
+    let mut refused = dialect.refuse(&Error::parameter(Field::Other, sentence), request_id);
+    *refused.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+    refused
 }
 
 /// What a person may see of a request line: one line, no control characters, bounded.

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -11,6 +12,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+use strongroom_core::backup::BackupState;
 use strongroom_core::{Error, Result};
 use strongroom_service::{MetricsReading, Service};
 
@@ -47,6 +49,9 @@ struct BuildLabels {
     version: &'static str,
 }
 
+/// Why a caller was refused: no valid token, or a valid one for another project.
+const AUTH_FAILURES: [&str; 2] = ["token", "project"];
+
 type Requests = Family<RouteLabels, Histogram, fn() -> Histogram>;
 
 /// The registry is a value: tests may have several.
@@ -79,6 +84,9 @@ impl Metrics {
             oldest_pending: Gauge::default(),
             leases_lost: Gauge::default(),
         };
+        for reason in AUTH_FAILURES {
+            metrics.auth_failures.get_or_create(&ReasonLabels { reason }).inc_by(0);
+        }
         metrics.register();
         metrics
     }
@@ -103,12 +111,12 @@ impl Metrics {
         registry.register("strongroom_jobs", "Jobs by state and kind", self.jobs.clone());
         registry.register(
             "strongroom_backup_last_success_timestamp_seconds",
-            "When the newest COMPLETED backup ended",
+            "When the newest COMPLETED backup ended, 0 when there is none",
             self.last_success.clone(),
         );
         registry.register(
             "strongroom_backup_last_verified_timestamp_seconds",
-            "When a backup last passed its verification",
+            "When a backup last passed a verification that read every byte, 0 when none did",
             self.last_verified.clone(),
         );
         registry.register(
@@ -127,11 +135,13 @@ impl Metrics {
         self.auth_failures.get_or_create(&ReasonLabels { reason }).inc();
     }
 
-    /// The page, with the numbers of this moment.
+    /// The page, with the numbers of this moment, as OpenMetrics.
     pub(crate) async fn render(&self, service: &Service) -> Result<String> {
-        self.fill(&service.metrics_reading().await?);
+        let reading = service.metrics_reading().await?;
         let mut page = String::new();
+        // Numbers are emptied and filled again: no other page may be written meanwhile.
         let registry = self.registry.lock().expect("no thread panics while it registers");
+        self.fill(&reading);
         encode(&mut page, &registry).map_err(Error::internal)?;
         let end = page.rfind("# EOF").unwrap_or(page.len());
         let mut lost = String::new();
@@ -149,7 +159,9 @@ impl Metrics {
 
     fn fill(&self, reading: &MetricsReading) {
         self.backups.clear();
-        for (state, count) in &reading.backups {
+        // A state without a backup is a number too: alerts cannot compare with nothing.
+        let none = BackupState::ALL.into_iter().map(|state| (state, 0));
+        for (state, count) in none.collect::<Vec<_>>().iter().chain(&reading.backups) {
             let status = crate::native::views::backup_status(*state).to_owned();
             self.backups.get_or_create(&StatusLabels { status }).set(gauge(*count));
         }
@@ -165,16 +177,37 @@ impl Metrics {
                 instance_id: instance.instance_id.to_string(),
                 engine: instance.engine.word().to_owned(),
             };
-            if let Some(at) = instance.last_success {
-                self.last_success.get_or_create(&labels).set(at.as_second());
-            }
-            if let Some(at) = instance.last_verified {
-                self.last_verified.get_or_create(&labels).set(at.as_second());
-            }
+            // Never is 0: an alert on age must find the instance that never had a backup.
+            let second = |at: Option<Timestamp>| at.map_or(0, Timestamp::as_second);
+            self.last_success.get_or_create(&labels).set(second(instance.last_success));
+            self.last_verified.get_or_create(&labels).set(second(instance.last_verified));
         }
         self.oldest_pending.set(reading.oldest_pending_ms.unwrap_or(0) / 1000);
         self.leases_lost.set(gauge(reading.leases_lost));
     }
+}
+
+/// The same page in the older text format, where a counter is declared by the name of its samples
+/// and the end is not marked.
+pub(crate) fn as_plain_text(page: &str) -> String {
+    let mut out = String::with_capacity(page.len() + 256);
+    let declared = |line: &str| {
+        line.strip_prefix("# TYPE ").and_then(|rest| rest.strip_suffix(" counter")).map(str::to_owned)
+    };
+    let counters: Vec<String> = page.lines().filter_map(declared).collect();
+    for line in page.lines().filter(|line| *line != "# EOF") {
+        let mut words = line.splitn(4, ' ');
+        match (words.next(), words.next(), words.next(), words.next()) {
+            (Some("#"), Some(word), Some(name), Some(rest)) if counters.iter().any(|of| of == name) => {
+                out.extend(["# ", word, " ", name, "_total ", rest, "\n"]);
+            }
+            _ => {
+                out.push_str(line);
+                out.push('\n');
+            }
+        }
+    }
+    out
 }
 
 fn gauge(count: u64) -> i64 {

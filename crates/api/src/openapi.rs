@@ -1,12 +1,11 @@
-//! The documents, made from one table beside the router's: each operation with its documents.
-//! They are committed under `docs/openapi` and compared by a test.
+//! The OpenAPI documents, made from the table of operations of each dialect. They are committed
+//! under `docs/openapi`, and compared by a test with the router and with what is committed.
 
 use serde_json::{Map, Value, json};
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
-use crate::native::wire;
-use crate::v1::V1_SCHEMAS;
+use crate::{native, v1};
 
 type Schemas = Vec<(String, RefOr<Schema>)>;
 pub(crate) type Collect = fn(&mut Schemas);
@@ -17,196 +16,58 @@ pub(crate) fn collect<T: ToSchema + PartialSchema>(out: &mut Schemas) {
     T::schemas(out);
 }
 
-struct Operation {
+/// One route as its document tells it.
+#[derive(Clone, Copy)]
+pub(crate) struct Operation {
     path: &'static str,
     method: &'static str,
     summary: &'static str,
+    /// Name and meaning of each query parameter; all are optional.
+    query: &'static [(&'static str, &'static str)],
     request: Option<&'static str>,
     status: &'static str,
-    /// Schema name, or a media type when the answer is a stream.
+    /// Schema name, or a media type when the answer is no document.
     answer: &'static str,
+    needs_token: bool,
 }
 
-const fn op(
-    path: &'static str,
+const fn operation_of(
     method: &'static str,
+    path: &'static str,
     summary: &'static str,
-    request: Option<&'static str>,
-    status: &'static str,
     answer: &'static str,
 ) -> Operation {
-    Operation { path, method, summary, request, status, answer }
+    Operation { path, method, summary, query: &[], request: None, status: "200", answer, needs_token: true }
 }
 
-const NATIVE: &[Operation] = &[
-    op("/strongroom/v1/instances", "get", "Registered instances", None, "200", "InstanceList"),
-    op(
-        "/strongroom/v1/instances",
-        "post",
-        "Check a source and register it",
-        Some("InstanceRequest"),
-        "201",
-        "InstanceAdded",
-    ),
-    op("/strongroom/v1/instances/{instance}", "get", "One instance", None, "200", "InstanceView"),
-    op(
-        "/strongroom/v1/instances/{instance}",
-        "delete",
-        "Retire an instance; its backups stay",
-        None,
-        "200",
-        "Nothing",
-    ),
-    op(
-        "/strongroom/v1/instances/{instance}/check",
-        "post",
-        "Look at the source again",
-        None,
-        "200",
-        "CheckView",
-    ),
-    op("/strongroom/v1/backups", "get", "Backups, newest first, by pages", None, "200", "BackupList"),
-    op(
-        "/strongroom/v1/backups",
-        "post",
-        "Create a manual backup",
-        Some("BackupRequest"),
-        "202",
-        "BackupView",
-    ),
-    op("/strongroom/v1/backups/{backup}", "get", "One backup with all its facts", None, "200", "BackupView"),
-    op("/strongroom/v1/backups/{backup}", "delete", "Delete a manual backup", None, "202", "Accepted"),
-    op(
-        "/strongroom/v1/backups/{backup}/verify",
-        "post",
-        "Check a backup at a level",
-        Some("CheckRequest"),
-        "202",
-        "Accepted",
-    ),
-    op(
-        "/strongroom/v1/backups/{backup}/plan",
-        "get",
-        "What a restore would write",
-        None,
-        "200",
-        "RestorePlanView",
-    ),
-    op(
-        "/strongroom/v1/backups/{backup}/members",
-        "get",
-        "Files and directories, a line each (MemberLine)",
-        None,
-        "200",
-        "application/x-ndjson",
-    ),
-    op(
-        "/strongroom/v1/backups/{backup}/content",
-        "post",
-        "Segments, as a content stream",
-        Some("ContentRequest"),
-        "200",
-        "application/octet-stream",
-    ),
-    op("/strongroom/v1/jobs", "get", "Jobs, newest first", None, "200", "JobList"),
-    op("/strongroom/v1/jobs/{job}", "get", "One job with its steps", None, "200", "JobView"),
-    op("/strongroom/v1/jobs/{job}/cancel", "post", "Ask for the end of a job", None, "202", "Accepted"),
-    op(
-        "/strongroom/v1/jobs/{job}/events",
-        "get",
-        "Progress as server-sent events",
-        None,
-        "200",
-        "text/event-stream",
-    ),
-    op("/strongroom/v1/repository", "get", "Numbers of the repository", None, "200", "RepositoryView"),
-    op(
-        "/strongroom/v1/repository/check",
-        "post",
-        "Check the whole repository",
-        Some("CheckRequest"),
-        "202",
-        "Accepted",
-    ),
-    op(
-        "/strongroom/v1/repository/forget",
-        "post",
-        "Forget a backup by what the repository knows",
-        Some("ForgetRequest"),
-        "200",
-        "Nothing",
-    ),
-    op("/strongroom/v1/tokens", "get", "Tokens of the project", None, "200", "TokenList"),
-    op(
-        "/strongroom/v1/tokens",
-        "post",
-        "Make a token; it is shown once",
-        Some("TokenRequest"),
-        "201",
-        "TokenView",
-    ),
-    op("/strongroom/v1/tokens/{token}", "delete", "Revoke a token at once", None, "200", "Nothing"),
-    op("/strongroom/v1/recovery-kit", "get", "The recovery kit", None, "200", "RecoveryKitView"),
-    op("/strongroom/v1/doctor", "get", "The server's look at itself", None, "200", "DoctorView"),
-];
+pub(crate) const fn get(path: &'static str, summary: &'static str, answer: &'static str) -> Operation {
+    operation_of("get", path, summary, answer)
+}
 
-const V1: &[Operation] = &[
-    op("/rds/v1/{project_id}/backups", "get", "Manual backups, newest first", None, "200", "BackupList"),
-    op(
-        "/rds/v1/{project_id}/backups",
-        "post",
-        "Create a manual backup",
-        Some("CreateBackupBody"),
-        "200",
-        "BackupCreated",
-    ),
-    op(
-        "/rds/v1/{project_id}/backups/{backup_id}",
-        "delete",
-        "Delete a manual backup",
-        None,
-        "200",
-        "Nothing",
-    ),
-    op("/rds/v1/{project_id}/instances", "get", "Instances", None, "200", "InstanceList"),
-    op(
-        "/rds/v1/{project_id}/instances/{node_id}",
-        "get",
-        "One instance, by its node",
-        None,
-        "200",
-        "InstanceShown",
-    ),
-    op(
-        "/rds/v1/{project_id}/datastores/{engine}/versions",
-        "get",
-        "Versions of an engine",
-        None,
-        "200",
-        "DataStoreVersions",
-    ),
-    op("/rds/v1/{project_id}/jobs/{job_id}", "get", "A job by its id", None, "200", "JobShown"),
-];
+pub(crate) const fn post(path: &'static str, summary: &'static str, answer: &'static str) -> Operation {
+    operation_of("post", path, summary, answer)
+}
 
-fn native_schemas(out: &mut Schemas) {
-    collect::<wire::ErrorBody>(out);
-    collect::<wire::InstanceRequest>(out);
-    collect::<wire::InstanceAdded>(out);
-    collect::<wire::InstanceList>(out);
-    collect::<wire::BackupRequest>(out);
-    collect::<wire::BackupList>(out);
-    collect::<wire::JobList>(out);
-    collect::<wire::CheckRequest>(out);
-    collect::<wire::Accepted>(out);
-    collect::<wire::ForgetRequest>(out);
-    collect::<wire::RepositoryView>(out);
-    collect::<wire::RestorePlanView>(out);
-    collect::<wire::MemberLine>(out);
-    collect::<wire::ContentRequest>(out);
-    collect::<wire::TokenRequest>(out);
-    collect::<wire::TokenList>(out);
-    collect::<wire::RecoveryKitView>(out);
-    collect::<wire::DoctorView>(out);
+pub(crate) const fn delete(path: &'static str, summary: &'static str, answer: &'static str) -> Operation {
+    operation_of("delete", path, summary, answer)
+}
+
+impl Operation {
+    pub(crate) const fn taking(self, request: &'static str) -> Self {
+        Self { request: Some(request), ..self }
+    }
+
+    pub(crate) const fn with_status(self, status: &'static str) -> Self {
+        Self { status, ..self }
+    }
+
+    pub(crate) const fn with_query(self, query: &'static [(&'static str, &'static str)]) -> Self {
+        Self { query, ..self }
+    }
+
+    pub(crate) const fn for_everybody(self) -> Self {
+        Self { needs_token: false, ..self }
+    }
 }
 
 fn reference(name: &str) -> Value {
@@ -220,17 +81,23 @@ fn content(answer: &str) -> Value {
     json!({ "application/json": { "schema": reference(answer) } })
 }
 
+fn parameters(of: &Operation) -> Vec<Value> {
+    let in_path = of.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
+    let in_path = in_path
+        .map(|name| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }));
+    let in_query = of.query.iter().map(|(name, meaning)| {
+        json!({
+            "name": name, "in": "query", "required": false, "description": meaning, "schema": { "type": "string" },
+        })
+    });
+    in_path.chain(in_query).collect()
+}
+
 fn operation(of: &Operation) -> Value {
-    let parameters: Vec<Value> = of
-        .path
-        .split('/')
-        .filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
-        .map(|name| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }))
-        .collect();
     let mut out = json!({
         "operationId": operation_id(of),
         "summary": of.summary,
-        "parameters": parameters,
+        "parameters": parameters(of),
         "responses": {
             of.status: { "description": of.summary, "content": content(of.answer) },
             "default": { "description": "The call failed", "content": content("ErrorBody") },
@@ -239,13 +106,23 @@ fn operation(of: &Operation) -> Value {
     if let Some(request) = of.request {
         out["requestBody"] = json!({ "required": true, "content": content(request) });
     }
+    if !of.needs_token {
+        out["security"] = json!([]);
+    }
     out
 }
 
+/// From the method and the path: `post_backups_backup_verify`.
 fn operation_id(of: &Operation) -> String {
-    let words = of.path.split('/').skip(3).filter(|part| !part.is_empty() && *part != "{project_id}");
-    let words: Vec<String> = words.map(|part| part.trim_matches(['{', '}']).replace('-', "_")).collect();
-    format!("{}_{}", of.method, words.join("_"))
+    let own = of.path.strip_prefix("/rds/v1/{project_id}").or(of.path.strip_prefix("/strongroom/v1"));
+    let words = own.unwrap_or(of.path).split('/').filter(|part| !part.is_empty());
+    let words: Vec<String> =
+        words.map(|part| part.trim_matches(['{', '}']).replace(['-', '.'], "_")).collect();
+    if words.is_empty() {
+        format!("{}_root", of.method)
+    } else {
+        format!("{}_{}", of.method, words.join("_"))
+    }
 }
 
 fn document(title: &str, operations: &[Operation], schemas: Collect) -> Value {
@@ -277,10 +154,10 @@ fn document(title: &str, operations: &[Operation], schemas: Collect) -> Value {
 
 /// The native API's document.
 pub fn native_document() -> Value {
-    document("strongroom native API", NATIVE, native_schemas)
+    document("strongroom native API", native::OPERATIONS, native::SCHEMAS)
 }
 
 /// The document of the v1 dialect, as far as it is served.
 pub fn v1_document() -> Value {
-    document("RDS v1 backup API", V1, V1_SCHEMAS)
+    document("RDS v1 backup API", v1::OPERATIONS, v1::SCHEMAS)
 }

@@ -5,6 +5,7 @@ pub(crate) mod content;
 mod error;
 pub(crate) mod instances;
 pub(crate) mod jobs;
+mod operations;
 mod reference;
 pub(crate) mod repository;
 pub(crate) mod tokens;
@@ -12,6 +13,7 @@ pub(crate) mod views;
 pub mod wire;
 
 pub(crate) use error::{Refusal, refuse};
+pub(crate) use operations::{OPERATIONS, SCHEMAS};
 
 /// What handlers of this dialect answer.
 pub(crate) type Answer<T> = Result<T, Refusal>;

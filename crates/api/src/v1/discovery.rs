@@ -2,25 +2,28 @@
 
 use axum::Json;
 use axum::extract::Path;
-use serde_json::{Value, json};
 use strongroom_core::{Error, ErrorKind};
 
-use super::Refusal;
+use super::Answer;
+use super::wire::{Version, VersionRow, Versions};
 
-const V1_UPDATED: &str = "2017-02-07T17:34:02Z";
-
-fn v1() -> Value {
-    json!({ "id": "v1", "links": [], "status": "CURRENT", "updated": V1_UPDATED })
+fn v1() -> VersionRow {
+    VersionRow {
+        id: "v1".to_owned(),
+        links: Vec::new(),
+        status: "CURRENT".to_owned(),
+        updated: "2017-02-07T17:34:02Z".to_owned(),
+    }
 }
 
 /// Only what is served is named: v3 joins with its folder.
-pub(crate) async fn list() -> Json<Value> {
-    Json(json!({ "versions": [v1()] }))
+pub(crate) async fn list() -> Json<Versions> {
+    Json(Versions { versions: vec![v1()] })
 }
 
-pub(crate) async fn show(Path(version): Path<String>) -> Result<Json<Value>, Refusal> {
+pub(crate) async fn show(Path(version): Path<String>) -> Answer<Version> {
     match version.as_str() {
-        "v1" => Ok(Json(json!({ "version": v1(), "versions": v1() }))),
+        "v1" => Ok(Json(Version { version: v1(), versions: v1() })),
         _ => Err(Error::new(ErrorKind::RouteUnknown, "There is no such version.").into()),
     }
 }

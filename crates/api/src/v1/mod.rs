@@ -6,10 +6,11 @@ pub(crate) mod discovery;
 mod error;
 pub(crate) mod instances;
 pub(crate) mod jobs;
+mod operations;
 mod wire;
 
 pub(crate) use error::{Refusal, refuse};
-pub(crate) use wire::V1_SCHEMAS;
+pub(crate) use operations::{OPERATIONS, SCHEMAS};
 
 /// What handlers of this dialect answer.
 pub(crate) type Answer<T> = Result<axum::Json<T>, Refusal>;

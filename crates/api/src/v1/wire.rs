@@ -8,6 +8,27 @@ use strongroom_core::instance::{Instance, InstanceState};
 use strongroom_core::size::ByteSize;
 use utoipa::ToSchema;
 
+/// `GET /rds`
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Versions {
+    pub(crate) versions: Vec<VersionRow>,
+}
+
+/// `GET /rds/{version}`: some clients look for the one key, some for the other.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Version {
+    pub(crate) version: VersionRow,
+    pub(crate) versions: VersionRow,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct VersionRow {
+    pub(crate) id: String,
+    pub(crate) links: Vec<String>,
+    pub(crate) status: String,
+    pub(crate) updated: String,
+}
+
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ErrorBody {
@@ -320,19 +341,6 @@ pub(crate) fn engine_id(engine: EngineKind) -> String {
 /// The list, piece by piece: rows are rendered one at a time.
 pub(crate) const LIST_BEGIN: &str = "{\"backups\":[";
 pub(crate) const LIST_END: &str = "]}";
-
-/// Schemas of this dialect, for its document.
-pub(crate) const V1_SCHEMAS: crate::openapi::Collect = |out| {
-    crate::openapi::collect::<ErrorBody>(out);
-    crate::openapi::collect::<CreateBackupBody>(out);
-    crate::openapi::collect::<BackupCreated>(out);
-    crate::openapi::collect::<BackupList>(out);
-    crate::openapi::collect::<InstanceList>(out);
-    crate::openapi::collect::<InstanceShown>(out);
-    crate::openapi::collect::<DataStoreVersions>(out);
-    crate::openapi::collect::<JobShown>(out);
-    crate::openapi::collect::<Nothing>(out);
-};
 
 #[cfg(test)]
 mod tests {

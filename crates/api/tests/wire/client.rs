@@ -48,7 +48,8 @@ impl Ask {
     }
 
     fn bytes(&self) -> Vec<u8> {
-        let mut head = format!("{} {} HTTP/1.1\r\nHost: strongroom\r\nConnection: close\r\n", self.method, self.path);
+        let mut head =
+            format!("{} {} HTTP/1.1\r\nHost: strongroom\r\nConnection: close\r\n", self.method, self.path);
         for (name, value) in &self.headers {
             write!(head, "{name}: {value}\r\n").unwrap();
         }
@@ -70,7 +71,10 @@ pub(crate) struct Reply {
 
 impl Reply {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+        self.headers
+            .iter()
+            .find(|(found, _)| found.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_str())
     }
 
     pub(crate) fn text(&self) -> String {
@@ -112,7 +116,7 @@ pub(crate) async fn speak(addr: SocketAddr, bytes: &[u8]) -> Vec<u8> {
         std::future::pending::<()>().await;
     };
     let read = async {
-        let mut piece = [0; 16 << 10];
+        let mut piece = vec![0; 16 << 10];
         while let Ok(length @ 1..) = reading.read(&mut piece).await {
             answer.extend_from_slice(&piece[..length]);
         }

@@ -1,6 +1,7 @@
 //! A PostgreSQL that is only played: what a check finds depends on the user that asks.
 
 use std::path::Path;
+use std::time::Duration;
 
 use strongroom_core::engine::{
     BackupFacts, BackupOrder, BackupSink, CancelToken, CheckLine, CheckState, Engine, EngineKind, Probe,
@@ -36,9 +37,18 @@ impl Engine for PlayedEngine {
             system_identifier: format!("system of port {}", source.port),
         });
         match source.user.as_str() {
-            "away" => Err(Error::new(ErrorKind::SourceUnreachable, "The source does not answer. Nothing was saved.")
-                .with_hint("start it")
-                .with_source(CANARY)),
+            "away" => Err(Error::new(
+                ErrorKind::SourceUnreachable,
+                "The source does not answer. Nothing was saved.",
+            )
+            .with_hint("start it")
+            .with_source(CANARY)),
+            // Nobody ever sends: this waits its time.
+            "slow" => {
+                let (_sender, never) = std::sync::mpsc::channel::<()>();
+                let _ = never.recv_timeout(Duration::from_secs(1));
+                Ok(Probe { identity, lines: Vec::new() })
+            }
             "broken" => Err(Error::internal(CANARY)),
             "panics" => panic!("{CANARY}"),
             "weak" => {

@@ -11,6 +11,7 @@ use secrecy::SecretString;
 use serde_json::json;
 use strongroom_api::{ApiSettings, Listen, TlsFiles, serve};
 use strongroom_catalog::{AuditEvent, Catalog, Project, Role, TokenRow, User};
+use strongroom_core::Result;
 use strongroom_core::engine::{EngineKind, TlsMode};
 use strongroom_core::id::{InstanceId, LineageId, NodeId, ProjectId, UserId};
 use strongroom_core::instance::{Instance, InstanceState};
@@ -21,6 +22,7 @@ use strongroom_service::{Engines, Parts, Service, Settings};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 use crate::client::{Ask, Reply, send};
 use crate::engine::PlayedEngine;
@@ -88,6 +90,7 @@ pub(crate) struct Room {
     pub(crate) ours: Tenant,
     pub(crate) theirs: Tenant,
     stop: Option<oneshot::Sender<()>>,
+    server: Option<JoinHandle<Result<()>>>,
     pub(crate) folder: TempDir,
 }
 
@@ -135,7 +138,7 @@ impl Room {
         let shutdown = async {
             let _ = stopped.await;
         };
-        tokio::spawn(serve(Listen { listener, tls }, service, settings, shutdown));
+        let server = tokio::spawn(serve(Listen { listener, tls }, service, settings, shutdown));
         let room = Self {
             addr,
             catalog,
@@ -144,11 +147,23 @@ impl Room {
             ours: tenant("ours", "a"),
             theirs: tenant("theirs", "b"),
             stop: Some(stop),
+            server: Some(server),
             folder,
         };
         room.move_in(&room.ours).await;
         room.move_in(&room.theirs).await;
         room
+    }
+
+    /// Stops the server and waits for its end.
+    pub(crate) async fn stop(&mut self) {
+        self.stop.take().expect("it is stopped once").send(()).unwrap();
+        self.server.take().expect("it is stopped once").await.unwrap().unwrap();
+    }
+
+    /// What the server ended with by itself.
+    pub(crate) async fn ended(&mut self) -> Result<()> {
+        self.server.take().expect("it ends once").await.unwrap()
     }
 
     async fn move_in(&self, tenant: &Tenant) {
@@ -173,7 +188,13 @@ impl Room {
         }
     }
 
-    pub(crate) async fn add_token(&self, tenant: &Tenant, role: Role, token: &str, expires: Option<Timestamp>) {
+    pub(crate) async fn add_token(
+        &self,
+        tenant: &Tenant,
+        role: Role,
+        token: &str,
+        expires: Option<Timestamp>,
+    ) {
         let row = TokenRow {
             id: format!("id-{token}"),
             digest: blake3::hash(token.as_bytes()).to_hex().to_string(),

@@ -9,7 +9,10 @@ const NEVER: [&str; 3] = [CANARY, "canary", "panicked"];
 pub(crate) fn check_every_answer(ask: &Ask, reply: &Reply) {
     let what = format!("{} {} -> {}", ask.method, ask.path, reply.status);
     let id = reply.header("X-Request-Id").unwrap_or_else(|| panic!("{what}: no X-Request-Id"));
-    assert!(id.len() == 32 && id.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)), "{what}: {id}");
+    assert!(
+        id.len() == 32 && id.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)),
+        "{what}: {id}"
+    );
     assert_eq!(reply.header("x-openstack-request-id"), Some(id), "{what}");
     let kind = reply.header("Content-Type").unwrap_or_else(|| panic!("{what}: no Content-Type"));
     if reply.status >= 400 {
@@ -38,7 +41,8 @@ fn check_error(ask: &Ask, reply: &Reply, what: &str) {
         Some("strongroom") => {
             // A failed check answers with the check itself.
             let is_check = reply.status == 422 && body["check"].is_object();
-            let is_error = filled("code") && filled("message") && filled("request_id") && body["hint"].is_string();
+            let is_error =
+                filled("code") && filled("message") && filled("request_id") && body["hint"].is_string();
             assert!(is_check || is_error, "{what}: {body}");
         }
         _ => assert!(filled("message") || filled("status"), "{what}: {body}"),

@@ -103,13 +103,15 @@ fn difference(place: &str, wanted: &Value, found: &Value, names: &mut Names) -> 
             if left != right {
                 return Some(format!("{place} has the fields {right:?}, wanted {left:?}"));
             }
-            wanted.iter().find_map(|(key, value)| difference(&format!("{place}.{key}"), value, &found[key], names))
+            wanted
+                .iter()
+                .find_map(|(key, value)| difference(&format!("{place}.{key}"), value, &found[key], names))
         }
         (Value::Array(wanted), Value::Array(found)) if wanted.len() == found.len() => {
             let pairs = wanted.iter().zip(found).enumerate();
-            pairs.into_iter().find_map(|(at, (wanted, found))| {
-                difference(&format!("{place}[{at}]"), wanted, found, names)
-            })
+            pairs
+                .into_iter()
+                .find_map(|(at, (wanted, found))| difference(&format!("{place}[{at}]"), wanted, found, names))
         }
         (Value::String(wanted), Value::String(found)) if fits(wanted, found, names) => None,
         (Value::String(wanted), Value::Number(_)) if wanted == "$_" => None,

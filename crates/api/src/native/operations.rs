@@ -1,0 +1,97 @@
+//! What the document of the native API tells of each route, and of the pages that are for everybody.
+
+use super::wire;
+use crate::openapi::{Collect, Operation, collect, delete, get, post};
+
+const LIST_QUERY: &[(&str, &str)] = &[
+    ("instance", "Only backups of this instance: its id, its node's id or its name"),
+    ("after", "The `next` of the page before"),
+    ("limit", "Rows of a page, 1 to 1000; 100 when absent"),
+];
+const JOBS_QUERY: &[(&str, &str)] = &[
+    ("state", "Only jobs in this state: ready, leased, succeeded, failed, cancelled"),
+    ("limit", "Rows, 1 to 500; 50 when absent"),
+];
+
+pub(crate) const OPERATIONS: &[Operation] = &[
+    get("/healthz", "Whether the process lives", "Health").for_everybody(),
+    get("/readyz", "Whether requests can be served; 503 when not", "Health").for_everybody(),
+    get("/metrics", "Numbers for a collector, as Prometheus text or OpenMetrics", "text/plain")
+        .for_everybody(),
+    get("/strongroom/v1/openapi.json", "This document", "Nothing").for_everybody(),
+    get("/strongroom/v1/instances", "Registered instances", "InstanceList"),
+    post(
+        "/strongroom/v1/instances",
+        "Check a source and register it; 422 with the check when something is missing, and nothing is saved",
+        "InstanceAdded",
+    )
+    .taking("InstanceRequest")
+    .with_status("201"),
+    get("/strongroom/v1/instances/{instance}", "One instance", "InstanceView"),
+    delete("/strongroom/v1/instances/{instance}", "Retire an instance; its backups stay", "Nothing"),
+    post("/strongroom/v1/instances/{instance}/check", "Look at the source again", "CheckView"),
+    get("/strongroom/v1/backups", "Backups, newest first, by pages", "BackupList").with_query(LIST_QUERY),
+    post("/strongroom/v1/backups", "Create a manual backup", "BackupView")
+        .taking("BackupRequest")
+        .with_status("202"),
+    get("/strongroom/v1/backups/{backup}", "One backup with all its facts", "BackupView"),
+    delete("/strongroom/v1/backups/{backup}", "Delete a manual backup", "Accepted").with_status("202"),
+    post("/strongroom/v1/backups/{backup}/verify", "Check a backup at a level", "Accepted")
+        .taking("CheckRequest")
+        .with_status("202"),
+    get("/strongroom/v1/backups/{backup}/plan", "What a restore would write", "RestorePlanView"),
+    get(
+        "/strongroom/v1/backups/{backup}/members",
+        "Files and directories, one MemberLine a line",
+        "application/x-ndjson",
+    ),
+    post(
+        "/strongroom/v1/backups/{backup}/content",
+        "Segments, as a content stream",
+        "application/octet-stream",
+    )
+    .taking("ContentRequest"),
+    get("/strongroom/v1/jobs", "Jobs, newest first", "JobList").with_query(JOBS_QUERY),
+    get("/strongroom/v1/jobs/{job}", "One job with its steps", "JobView"),
+    post("/strongroom/v1/jobs/{job}/cancel", "Ask for the end of a job", "Accepted").with_status("202"),
+    get(
+        "/strongroom/v1/jobs/{job}/events",
+        "Server-sent events, each with a JobView: `progress` while the job runs, `end` once",
+        "text/event-stream",
+    ),
+    get("/strongroom/v1/repository", "Numbers of the repository", "RepositoryView"),
+    post("/strongroom/v1/repository/check", "Check the repository at a level", "Accepted")
+        .taking("CheckRequest")
+        .with_status("202"),
+    post("/strongroom/v1/repository/forget", "Forget a backup by what the repository knows", "Nothing")
+        .taking("ForgetRequest"),
+    get("/strongroom/v1/tokens", "Tokens of the project", "TokenList"),
+    post("/strongroom/v1/tokens", "Make a token; it is shown once", "TokenView")
+        .taking("TokenRequest")
+        .with_status("201"),
+    delete("/strongroom/v1/tokens/{token}", "Revoke a token at once", "Nothing"),
+    get("/strongroom/v1/recovery-kit", "The recovery kit", "RecoveryKitView"),
+    get("/strongroom/v1/doctor", "The server's look at itself", "DoctorView"),
+];
+
+pub(crate) const SCHEMAS: Collect = |out| {
+    collect::<crate::health::Health>(out);
+    collect::<wire::ErrorBody>(out);
+    collect::<wire::InstanceRequest>(out);
+    collect::<wire::InstanceAdded>(out);
+    collect::<wire::InstanceList>(out);
+    collect::<wire::BackupRequest>(out);
+    collect::<wire::BackupList>(out);
+    collect::<wire::JobList>(out);
+    collect::<wire::CheckRequest>(out);
+    collect::<wire::Accepted>(out);
+    collect::<wire::ForgetRequest>(out);
+    collect::<wire::RepositoryView>(out);
+    collect::<wire::RestorePlanView>(out);
+    collect::<wire::MemberLine>(out);
+    collect::<wire::ContentRequest>(out);
+    collect::<wire::TokenRequest>(out);
+    collect::<wire::TokenList>(out);
+    collect::<wire::RecoveryKitView>(out);
+    collect::<wire::DoctorView>(out);
+};
