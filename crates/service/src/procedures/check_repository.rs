@@ -15,22 +15,18 @@ const ROWS_PER_PAGE: u32 = 500;
 pub(super) fn run(context: &JobContext) -> Result<()> {
     let level = level_of(context)?;
     context.progress.set_phase("checking");
-    let mut report = CheckReport::default();
-    for (project, lineage) in context.service.repository().lineages()? {
-        let lineage = context.service.repository().lineage(&project, &lineage)?;
-        report.merge(lineage.check(None, level, &context.cancel, &context.progress)?);
-    }
+    let mut report = context.service.repository().check(level, &context.cancel, &context.progress)?;
     compare_rows(context, &mut report)?;
     let outcome = if report.passed() { Outcome::Passed } else { Outcome::Failed };
     let result = json!({
         "level": level,
-        "outcome": outcome,
+        "result": outcome,
         "findings": report.findings,
         "objects_checked": report.objects_checked,
         "bytes_checked": report.bytes_checked,
     });
     let audit =
-        context.audit("repository.checked", context.service.repository().id(), json!({ "outcome": outcome }));
+        context.audit("repository.checked", context.service.repository().id(), json!({ "result": outcome }));
     let now = context.service.clock_reading();
     context.catalog(|catalog| async move { catalog.job_succeed(&context.fence, &result, now, &audit).await })
 }
@@ -62,8 +58,8 @@ fn compare_rows(context: &JobContext, report: &mut CheckReport) -> Result<()> {
 
 fn compare_row(context: &JobContext, backup: &Backup, report: &mut CheckReport) -> Result<()> {
     let Some(attempt) = backup.attempt_id else { return Ok(()) };
-    let lineage = context.service.repository().lineage(&backup.project_id, &backup.lineage_id)?;
-    let problem = match lineage.verdict(attempt) {
+    let lineage = context.service.repository().lineage(&backup.project_id, &backup.lineage_id);
+    let problem = match lineage.and_then(|lineage| lineage.verdict(attempt)) {
         Ok(Some(Verdict::Sealed(summary))) if summary.forgotten => {
             Some("the backup is forgotten in the repository, but listed".to_owned())
         }
@@ -73,11 +69,13 @@ fn compare_row(context: &JobContext, backup: &Backup, report: &mut CheckReport) 
         Ok(Some(Verdict::Abandoned) | None) => {
             Some("the manifest is missing, but the backup is listed".to_owned())
         }
-        // Found by the check of the lineage already.
+        // Damage of the manifest or of a key: found by the check of the repository already.
         Err(error) if error.kind() == strongroom_core::ErrorKind::Damage => None,
         Err(error) => return Err(error),
     };
-    if let Some(problem) = problem {
+    if let Some(problem) = problem
+        && is_listed_still(context, backup)?
+    {
         report.findings.push(Finding {
             object: format!("backup {}", backup.id),
             problem,
@@ -86,4 +84,10 @@ fn compare_row(context: &JobContext, backup: &Backup, report: &mut CheckReport) 
         });
     }
     Ok(())
+}
+
+/// A backup that was deleted since its row was read is no finding.
+fn is_listed_still(context: &JobContext, backup: &Backup) -> Result<bool> {
+    let row = context.catalog(|catalog| async move { catalog.backup_by_id(&backup.id).await })?;
+    Ok(row.is_some_and(|row| row.state == BackupState::Completed))
 }
