@@ -1,6 +1,8 @@
 //! The wire: what a program that knows only the contract sees. Each test boots the real listener on
 //! a free port of loopback, over a real catalog and a real repository in a scratch folder.
 
+#![allow(clippy::unwrap_used, reason = "a test ends with the first thing that is not as it should be")]
+
 mod bad_input;
 mod client;
 mod documents;

@@ -1,6 +1,7 @@
 //! A real server around a real catalog and a real repository, in a scratch folder. Only the source
 //! database is played: nothing here connects to one.
 
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use jiff::Timestamp;
 use secrecy::SecretString;
 use serde_json::json;
 use strongroom_api::{ApiSettings, Listen, TlsFiles, serve};
-use strongroom_catalog::{AuditEvent, Catalog, Project, Role, TokenRow, User};
+use strongroom_catalog::{AuditEvent, BackupFilter, Catalog, Project, Role, TokenRow, User};
 use strongroom_core::Result;
 use strongroom_core::engine::{EngineKind, TlsMode};
 use strongroom_core::id::{InstanceId, LineageId, NodeId, ProjectId, UserId};
@@ -283,11 +284,16 @@ impl Room {
 
     /// Everything in the catalog that a request could have changed.
     pub(crate) async fn stored(&self) -> String {
-        let mut rows = format!("{:?}", self.catalog.metrics_reading(self.clock.now()).await.unwrap());
+        let reading = self.catalog.metrics_reading(self.clock.now()).await.unwrap();
+        let mut rows = format!("{reading:?}");
         for tenant in [&self.ours, &self.theirs] {
-            rows += &format!("{:?}", self.catalog.instance_list(&tenant.project).await.unwrap());
-            rows += &format!("{:?}", self.catalog.token_list(&tenant.project).await.unwrap());
-            rows += &format!("{:?}", self.catalog.audit_list(&tenant.project, 10_000).await.unwrap());
+            let project = &tenant.project;
+            let instances = self.catalog.instance_list(project).await.unwrap();
+            let backups =
+                self.catalog.backup_page(project, &BackupFilter::default(), None, 1000).await.unwrap();
+            let tokens = self.catalog.token_list(project).await.unwrap();
+            let audit = self.catalog.audit_list(project, 10_000).await.unwrap();
+            write!(rows, "{instances:?}{backups:?}{tokens:?}{audit:?}").unwrap();
         }
         rows
     }
