@@ -1,6 +1,6 @@
 //! What a backup says about itself: the engine's part of `BackupFacts`, as stored.
 //!
-//! The shape is documented in `docs/formats/postgresql.md`; a restore needs nothing else.
+//! The shape is documented in `docs/formats/postgresql-facts.md`; a restore needs nothing else.
 
 use std::collections::BTreeMap;
 
