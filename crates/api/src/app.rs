@@ -18,6 +18,10 @@ pub struct ApiSettings {
     pub connections_max: usize,
     /// Requests worked on at once; more wait.
     pub requests_max: usize,
+    /// Contents of backups read at once; more wait.
+    pub streams_max: usize,
+    /// How long a caller may take nothing of its answer.
+    pub stalled_reader_timeout: Duration,
     /// What `region` says in answers.
     pub region: String,
 }
@@ -29,7 +33,9 @@ impl Default for ApiSettings {
             body_read_timeout: Duration::from_millis(limits::BODY_READ_TIMEOUT_MS),
             request_timeout: Duration::from_millis(limits::REQUEST_TIMEOUT_MS),
             connections_max: limits::CONNECTIONS_MAX,
-            requests_max: 256,
+            requests_max: limits::REQUESTS_MAX,
+            streams_max: limits::STREAMS_MAX,
+            stalled_reader_timeout: Duration::from_millis(limits::STALLED_READER_TIMEOUT_MS),
             region: "eu-de".to_owned(),
         }
     }
@@ -42,6 +48,7 @@ pub(crate) struct App {
     pub(crate) settings: Arc<ApiSettings>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) requests: Arc<Semaphore>,
+    pub(crate) streams: Arc<Semaphore>,
 }
 
 impl App {
@@ -49,6 +56,7 @@ impl App {
         Self {
             service,
             requests: Arc::new(Semaphore::new(settings.requests_max)),
+            streams: Arc::new(Semaphore::new(settings.streams_max)),
             settings: Arc::new(settings),
             metrics: Arc::new(Metrics::new()),
         }

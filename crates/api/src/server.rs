@@ -12,6 +12,8 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use rustls::ServerConfig;
+#[cfg(target_os = "linux")]
+use socket2::SockRef;
 use strongroom_core::{Error, ErrorKind, Result, limits};
 use strongroom_service::Service;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -84,6 +86,9 @@ fn open(
     permit: OwnedSemaphorePermit,
 ) {
     let _ = stream.set_nodelay(true);
+    // The kernel ends a connection whose peer takes nothing; what was sent from then breaks off.
+    #[cfg(target_os = "linux")]
+    let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(app.settings.stalled_reader_timeout));
     let (app, router, watcher) = (app.clone(), router.clone(), graceful.watcher());
     tokio::spawn(async move {
         let _permit = permit;

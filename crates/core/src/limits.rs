@@ -20,6 +20,12 @@ pub const BODY_READ_TIMEOUT_MS: u64 = 30_000;
 pub const REQUEST_TIMEOUT_MS: u64 = 60_000;
 /// Connections served at once.
 pub const CONNECTIONS_MAX: usize = 4_096;
+/// Requests worked on at once; more wait.
+pub const REQUESTS_MAX: usize = 256;
+/// Contents of backups read at once, each by a thread of its own; more wait.
+pub const STREAMS_MAX: usize = 64;
+/// A caller that takes nothing of its answer for so long is gone.
+pub const STALLED_READER_TIMEOUT_MS: u64 = 60_000;
 
 /// How long a claimed job belongs to its worker without a renewal (architecture section 4).
 pub const LEASE_DURATION_MS: i64 = 30_000;

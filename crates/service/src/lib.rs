@@ -37,4 +37,4 @@ pub use tokens::{IssuedToken, NewToken};
 
 /// What callers see of the catalog's own types.
 pub use strongroom_catalog::{BackupFilter, Cursor, MetricsReading, Role, TokenRow};
-pub use strongroom_repository::RepositoryStat;
+pub use strongroom_repository::{BackupReader, RepositoryStat};

@@ -1,6 +1,7 @@
 //! Reading a backup: its plan, its members, its content. Streams are bounded: the reader waits for
 //! the connection, and ends when the connection does.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -13,8 +14,8 @@ use http::header::CONTENT_TYPE;
 use strongroom_core::id::RequestId;
 use strongroom_core::member::MemberKind;
 use strongroom_core::{Error, ErrorKind, Field, Result};
-use strongroom_service::{Action, Scope, Service};
-use tokio::sync::mpsc;
+use strongroom_service::{Action, BackupReader, Scope, Service};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::wire::{ContentRequest, MemberLine, RestorePlanView};
 use super::{Answer, Refusal, reference};
@@ -43,18 +44,36 @@ fn gone() -> Error {
     Error::new(ErrorKind::Cancelled, "The caller went away.")
 }
 
-fn stream(kind: &'static str, work: impl FnOnce(&Pieces) -> Result<()> + Send + 'static) -> Response {
+/// Answers with what `work` sends, from a thread of its own. The place among the streams is free
+/// again when the connection lets go of the body; the thread ends with its next piece.
+fn stream(
+    kind: &'static str,
+    place: OwnedSemaphorePermit,
+    work: impl FnOnce(&Pieces) -> Result<()> + Send + 'static,
+) -> Response {
     let (pieces, mut queue) = mpsc::channel(PIECES_AHEAD);
     tokio::task::spawn_blocking(move || {
-        if let Err(error) = work(&pieces)
-            && error.kind() != ErrorKind::Cancelled
-        {
+        let ended = catch_unwind(AssertUnwindSafe(|| work(&pieces)));
+        if let Err(error) = ended.unwrap_or_else(|_| Err(Error::internal("a reading thread panicked"))) {
+            tracing::warn!("A stream ended early: {}", error.chain());
             // The connection breaks here; a reader that got no end knows that it has not all.
             let _ = pieces.blocking_send(Err(error));
         }
     });
-    let body = Body::from_stream(futures_util::stream::poll_fn(move |context| queue.poll_recv(context)));
+    let body = Body::from_stream(futures_util::stream::poll_fn(move |context| {
+        let _held = &place;
+        queue.poll_recv(context)
+    }));
     ([(CONTENT_TYPE, kind)], body).into_response()
+}
+
+/// Opens a backup as soon as there is a place among the streams.
+async fn open(app: &App, scope: &Scope, backup: String) -> Result<(OwnedSemaphorePermit, Arc<BackupReader>)> {
+    scope.require(Action::Restore)?;
+    let backup = reference::backup(backup)?;
+    let place = Arc::clone(&app.streams).acquire_owned().await.map_err(Error::internal)?;
+    let (_, reader) = app.service.content_open(scope, &backup).await?;
+    Ok((place, reader))
 }
 
 pub(crate) async fn members(
@@ -63,9 +82,8 @@ pub(crate) async fn members(
     Extension(id): Extension<RequestId>,
     Path(backup): Path<String>,
 ) -> Answer<Response> {
-    let opened = async { app.service.content_open(&scope, &reference::backup(backup)?).await };
-    let (_, reader) = opened.await.map_err(Refusal::of(&id))?;
-    Ok(stream("application/x-ndjson", move |pieces| {
+    let (place, reader) = open(&app, &scope, backup).await.map_err(Refusal::of(&id))?;
+    Ok(stream("application/x-ndjson", place, move |pieces| {
         let mut lines = Vec::with_capacity(LINES_BYTES + 4096);
         Service::content_members(&reader, &mut |entry| {
             let path = std::str::from_utf8(entry.path.as_bytes()).ok();
@@ -110,11 +128,11 @@ pub(crate) async fn content(
         if request.segments.len() > SEGMENTS_MAX {
             return Err(Error::parameter(Field::Other, "segments: at most 4096 in one request"));
         }
-        let (_, reader) = app.service.content_open(&scope, &reference::backup(backup)?).await?;
-        Ok((request, Arc::clone(&reader)))
+        let (place, reader) = open(&app, &scope, backup).await?;
+        Ok((request, place, reader))
     };
-    let (request, reader) = opened.await.map_err(Refusal::of(&id))?;
-    Ok(stream("application/octet-stream", move |pieces| {
+    let (request, place, reader) = opened.await.map_err(Refusal::of(&id))?;
+    Ok(stream("application/octet-stream", place, move |pieces| {
         Service::content_stream(&reader, &request.segments, id.as_str(), &mut |piece| {
             pieces.blocking_send(Ok(piece.into())).map_err(|_| gone())
         })

@@ -43,6 +43,11 @@ fn learn(instance: &Instance, names: &mut Names) {
     names.insert(format!("{name}_NODE"), instance.node_id.to_string());
 }
 
+/// The one backup that waits, as a worker takes it.
+pub(crate) async fn claim_backup(room: &Room) -> Claim {
+    claim(room, JobKind::Backup).await
+}
+
 async fn claim(room: &Room, kind: JobKind) -> Claim {
     let worker = WorkerId::issue(room.random.uuid(room.clock.now()));
     let until = from_micros(room.now_micros() + 30_000_000);

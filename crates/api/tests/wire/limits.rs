@@ -33,6 +33,9 @@ fn a07_a09_the_product_s_limits_are_what_was_promised() {
     assert_eq!(settings.body_read_timeout, Duration::from_millis(limits::BODY_READ_TIMEOUT_MS));
     assert_eq!(settings.request_timeout, Duration::from_millis(limits::REQUEST_TIMEOUT_MS));
     assert_eq!(settings.connections_max, limits::CONNECTIONS_MAX);
+    assert_eq!(settings.requests_max, limits::REQUESTS_MAX);
+    assert_eq!(settings.streams_max, limits::STREAMS_MAX);
+    assert_eq!(settings.stalled_reader_timeout, Duration::from_millis(limits::STALLED_READER_TIMEOUT_MS));
     assert_eq!(settings.header_read_timeout, Duration::from_secs(10));
     assert_eq!(settings.body_read_timeout, Duration::from_secs(30));
 }

@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod client;
+mod contents;
 mod documents;
 mod engine;
 mod events;

@@ -86,6 +86,7 @@ impl Tenant {
 pub(crate) struct Room {
     pub(crate) addr: SocketAddr,
     pub(crate) catalog: Catalog,
+    pub(crate) repository: Repository,
     pub(crate) clock: Arc<RoomClock>,
     pub(crate) random: Arc<RoomRandomness>,
     pub(crate) ours: Tenant,
@@ -124,7 +125,7 @@ impl Room {
         let repository = repository(&folder.path().join("repository"), &key, &clock, &random);
         let service = Service::new(Parts {
             catalog: catalog.clone(),
-            repository,
+            repository: repository.clone(),
             engines: Engines::new().with(Arc::new(PlayedEngine)),
             clock: clock.clone(),
             random: random.clone(),
@@ -143,6 +144,7 @@ impl Room {
         let room = Self {
             addr,
             catalog,
+            repository,
             clock,
             random,
             ours: tenant("ours", "a"),
