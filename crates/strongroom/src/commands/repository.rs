@@ -65,7 +65,11 @@ fn check(level: LevelWord, mode: ProgressMode, desk: &Desk) -> Outcome<Exit> {
             findings.len()
         ));
         for finding in &findings {
-            output::data(format_args!("  {}", finding.as_str().unwrap_or_default()));
+            let text = |key: &str| finding[key].as_str().unwrap_or_default().to_owned();
+            let backups =
+                finding["backups"].as_array().into_iter().flatten().filter_map(|name| name.as_str());
+            let backups = backups.collect::<Vec<_>>().join(", ");
+            output::data(format_args!("  {}: {} (backups: {backups})", text("object"), text("problem")));
         }
     }
     if result["result"] == "passed" {

@@ -117,7 +117,7 @@ fn b11_nothing_is_saved_until_the_source_is_right() {
         Done::of(command.env("PW", password).output().unwrap())
     };
     let refused = add(PASSWORD, &port).expect(4);
-    assert!(refused.stderr.contains(&format!("ALTER ROLE {ROLE} REPLICATION")), "{}", refused.stderr);
+    assert!(refused.stderr.contains(&format!("ALTER ROLE \"{ROLE}\" REPLICATION")), "{}", refused.stderr);
     assert!(refused.stderr.contains("nothing was saved"), "{}", refused.stderr);
     assert_eq!(room.json(&["instance", "list"])["instances"], serde_json::json!([]));
     source.server.psql("postgres", &format!("alter role {ROLE} replication")).unwrap();

@@ -41,7 +41,7 @@ fn everything_it_makes_is_private() {
 }
 
 #[test]
-fn p01_a_first_start_that_is_killed_anywhere_is_completed_by_the_next() {
+fn a_first_start_that_is_killed_anywhere_is_completed_by_the_next() {
     for pause_ms in [0, 5, 10, 15, 20, 25, 30, 40, 60, 90] {
         let mut room = Room::empty();
         room.serve_and_kill_after(Duration::from_millis(pause_ms));
@@ -96,7 +96,7 @@ fn d07_another_repository_at_the_place_is_refused() {
 }
 
 #[test]
-fn p14_a_lost_catalog_is_not_replaced_by_an_empty_one() {
+fn a_lost_catalog_is_not_replaced_by_an_empty_one() {
     let (mut room, source) = (Room::serving(), crate::source::Source::filled(1));
     source.register(&room);
     room.json(&["backup", "create", "shop", "--name", "kept", "--wait", "--progress", "none"]);

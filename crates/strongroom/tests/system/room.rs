@@ -119,10 +119,6 @@ impl Room {
         server.wait().unwrap();
     }
 
-    pub(crate) fn pid(&self) -> Pid {
-        Pid::from_child(self.server.as_ref().unwrap())
-    }
-
     /// `kill -9`.
     pub(crate) fn kill(&mut self) {
         let mut server = self.server.take().unwrap();
@@ -141,7 +137,7 @@ impl Room {
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(PROGRAM);
         scrub(&mut command);
-        command.args(arguments).arg("--data-dir").arg(self.data_dir()).stdin(Stdio::null());
+        command.arg("--data-dir").arg(self.data_dir()).args(arguments).stdin(Stdio::null());
         command
     }
 
@@ -177,6 +173,8 @@ impl Room {
         stream.read_to_string(&mut text).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        let is_chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
+        let body = &if is_chunked { dechunked(body) } else { body.to_owned() };
         let body = serde_json::from_str(body).unwrap_or_else(|_| Value::String(body.to_owned()));
         Answer { status, head: head.to_owned(), body }
     }
@@ -204,6 +202,16 @@ impl Drop for Room {
             }
         }
     }
+}
+
+fn dechunked(mut rest: &str) -> String {
+    let mut out = String::new();
+    while let Some((length, after)) = rest.split_once("\r\n") {
+        let length = usize::from_str_radix(length, 16).unwrap();
+        out.push_str(&after[..length]);
+        rest = &after[(length + 2).min(after.len())..];
+    }
+    out
 }
 
 /// Nothing of the environment of whoever runs the tests.

@@ -5,7 +5,7 @@ use std::fs;
 use crate::room::Room;
 
 #[test]
-fn s17_commands_speak_https_and_check_the_certificate() {
+fn commands_speak_https_and_check_the_certificate() {
     let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
     let mut room = Room::empty();
     let (cert, key) = (room.scratch.path().join("cert.pem"), room.scratch.path().join("key.pem"));
