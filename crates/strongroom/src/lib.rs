@@ -33,7 +33,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     // Without a provider the first TLS connection would panic.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    match commands::run(cli) {
+    match commands::run(&cli) {
         Ok(exit) => exit.into(),
         Err(stop) => {
             output::failure(&stop);

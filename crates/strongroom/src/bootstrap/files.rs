@@ -1,5 +1,6 @@
 //! Files of the data directory: private, durable, never half.
 
+use std::fmt::Write as _;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -123,7 +124,7 @@ impl Credentials {
         ];
         let mut text = "# Made by strongroom at each start. Holds secrets.\n".to_owned();
         for (name, value) in lines {
-            text.push_str(&format!("export {name}='{value}'\n"));
+            let _ = writeln!(text, "export {name}='{value}'");
         }
         text
     }

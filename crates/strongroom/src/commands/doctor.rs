@@ -70,7 +70,7 @@ fn private_files(options: &ClientOptions) -> Vec<CheckLineView> {
         let path = if name.is_empty() { directory.clone() } else { directory.join(name) };
         let Ok(metadata) = std::fs::metadata(&path) else { continue };
         let mode = metadata.permissions().mode() & 0o777;
-        if mode & 0o077 == 0 {
+        if mode.trailing_zeros() >= 6 {
             continue;
         }
         lines.push(CheckLineView {

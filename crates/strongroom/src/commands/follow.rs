@@ -10,7 +10,7 @@ use crate::output::{ProgressMode, Reporter, View};
 
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 /// A server that restarts is back long before this.
-const UNREACHABLE_MAX: Duration = Duration::from_secs(120);
+const UNREACHABLE_MAX: Duration = Duration::from_mins(2);
 
 /// Shows the job's progress until it ended; answers how.
 pub(super) fn follow(desk: &Desk, job: &str, mode: ProgressMode) -> Outcome<JobView> {

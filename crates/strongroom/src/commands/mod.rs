@@ -39,7 +39,7 @@ impl Desk {
 struct Nothing {}
 
 /// Runs one command to its end.
-pub(crate) fn run(cli: Cli) -> Outcome<Exit> {
+pub(crate) fn run(cli: &Cli) -> Outcome<Exit> {
     let format = cli.output;
     let desk = |options| -> Outcome<Desk> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -64,7 +64,7 @@ pub(crate) fn run(cli: Cli) -> Outcome<Exit> {
         Command::Doctor => doctor::run(&cli.client, desk),
         Command::Instance(verb) => instance::run(verb, &desk(&cli.client)?),
         Command::Backup(verb) => backup::run(verb, &desk(&cli.client)?),
-        Command::Restore(options) => restore::run(options, desk(&cli.client)?),
+        Command::Restore(options) => restore::run(options, &desk(&cli.client)?),
         Command::Job(verb) => job::run(verb, &desk(&cli.client)?),
         Command::Repository(verb) => repository::run(verb, &desk(&cli.client)?),
         Command::Token(verb) => token::run(verb, &desk(&cli.client)?),

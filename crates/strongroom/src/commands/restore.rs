@@ -71,7 +71,7 @@ struct Wish {
     plan: RestorePlan,
 }
 
-pub(crate) fn run(options: &Options, desk: Desk) -> Outcome<Exit> {
+pub(crate) fn run(options: &Options, desk: &Desk) -> Outcome<Exit> {
     if options.to_time.is_some() {
         return Err(Stop::new(
             Exit::Refused,
@@ -79,14 +79,14 @@ pub(crate) fn run(options: &Options, desk: Desk) -> Outcome<Exit> {
         )
         .with_hint("leave --to-time away: the restore ends at the moment the backup ended"));
     }
-    let wish = Arc::new(wish(options, &desk)?);
+    let wish = Arc::new(wish(options, desk)?);
     if options.plan {
-        show_plan(&wish, &desk);
+        show_plan(&wish, desk);
         return Ok(Exit::Done);
     }
     say_plan(&wish);
     let begun = Instant::now();
-    let restored = restore(&wish, options.progress, &desk)?;
+    let restored = restore(&wish, options.progress, desk)?;
     for note in wish.view.warnings.iter().chain(&restored.notes) {
         output::note(format_args!("  {note}"));
     }

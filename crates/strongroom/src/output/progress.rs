@@ -1,5 +1,6 @@
 //! Progress of long work: a bar on a terminal, lines elsewhere, JSON for programs.
 
+use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
@@ -38,13 +39,13 @@ impl View {
         let mut line = format!("{:<12} {}", self.phase, size(self.done_bytes));
         if self.total_bytes > 0 {
             let percent = u128::from(self.done_bytes) * 100 / u128::from(self.total_bytes);
-            line.push_str(&format!(" of {} ({} %)", size(self.total_bytes), percent.min(100)));
+            let _ = write!(line, " of {} ({} %)", size(self.total_bytes), percent.min(100));
         }
         if self.rate_bytes_per_s > 0 {
-            line.push_str(&format!("  {}/s", size(self.rate_bytes_per_s)));
+            let _ = write!(line, "  {}/s", size(self.rate_bytes_per_s));
         }
         if let Some(left) = self.eta_s {
-            line.push_str(&format!("  {left} s left"));
+            let _ = write!(line, "  {left} s left");
         }
         line
     }

@@ -64,12 +64,12 @@ fn the_environment_names_the_server() {
     let call = |token: &str| {
         let mut command = elsewhere.command(&["backup", "list", "--output", "json"]);
         command.env("STRONGROOM_ENDPOINT", &room.endpoint).env("STRONGROOM_TOKEN", token);
-        Done::of(command.env("STRONGROOM_PROJECT_ID", room.credential("project_id")).output().unwrap())
+        Done::of(&command.env("STRONGROOM_PROJECT_ID", room.credential("project_id")).output().unwrap())
     };
     assert_eq!(call(&room.credential("token")).expect(0).json()["schema"], 1);
     call("srt_wrong").expect(4);
     let mut command = elsewhere.command(&["backup", "list"]);
-    let half = Done::of(command.env("STRONGROOM_ENDPOINT", &room.endpoint).output().unwrap());
+    let half = Done::of(&command.env("STRONGROOM_ENDPOINT", &room.endpoint).output().unwrap());
     assert_eq!(half.code, 2, "{}", half.stderr);
 }
 
@@ -82,7 +82,7 @@ fn roles_bound_what_a_token_may_do() {
         command
             .env("STRONGROOM_ENDPOINT", &room.endpoint)
             .env("STRONGROOM_TOKEN", viewer["token"].as_str().unwrap());
-        Done::of(command.output().unwrap())
+        Done::of(&command.output().unwrap())
     };
     call(&["backup", "list"]).expect(0);
     call(&["token", "list"]).expect(4);
@@ -114,7 +114,7 @@ fn b11_nothing_is_saved_until_the_source_is_right() {
             "--password-env",
             "PW",
         ]);
-        Done::of(command.env("PW", password).output().unwrap())
+        Done::of(&command.env("PW", password).output().unwrap())
     };
     let refused = add(PASSWORD, &port).expect(4);
     assert!(refused.stderr.contains(&format!("ALTER ROLE \"{ROLE}\" REPLICATION")), "{}", refused.stderr);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use strongroom_testkit::postgres::PostgresServer;
 
-use crate::room::{Done, Room, files, until};
+use crate::room::{Done, Room, files, pause, until};
 use crate::source::{Source, VERSION, digest, restore, restores_to};
 
 /// Within this after a restart every job has ended or goes on.
@@ -30,7 +30,7 @@ fn p03_killed_in_the_middle_of_a_backup() {
     for (round, pause_ms) in [30, 150, 400, 900, 1500].into_iter().enumerate() {
         let name = format!("round-{round}");
         create(&room, &name);
-        std::thread::sleep(Duration::from_millis(pause_ms));
+        pause(Duration::from_millis(pause_ms));
         room.kill();
         room.serve();
         let restarted = Instant::now();
@@ -91,7 +91,7 @@ fn p06_a_restore_that_is_killed_goes_on() {
     for pause_ms in [50, 250, 700] {
         let arguments = ["restore", "whole", "--progress", "none", "--streams", "1", "--to-dir", &to];
         let mut command = room.command(&arguments).stderr(std::process::Stdio::null()).spawn().unwrap();
-        std::thread::sleep(Duration::from_millis(pause_ms));
+        pause(Duration::from_millis(pause_ms));
         let _ = command.kill();
         command.wait().unwrap();
         if !target.join("PG_VERSION").exists() {
@@ -108,9 +108,9 @@ fn p06_a_restore_that_is_killed_goes_on() {
     // The server dies under the restore as well.
     let arguments = ["restore", "whole", "--progress", "none", "--streams", "1", "--to-dir", &to];
     let command = room.command(&arguments).stderr(std::process::Stdio::piped()).spawn().unwrap();
-    std::thread::sleep(Duration::from_millis(300));
+    pause(Duration::from_millis(300));
     room.kill();
-    let ended = Done::of(command.wait_with_output().unwrap());
+    let ended = Done::of(&command.wait_with_output().unwrap());
     assert!(matches!(ended.code, 0 | 6), "{} {}", ended.code, ended.stderr);
     room.serve();
     if ended.code == 6 {
@@ -135,7 +135,7 @@ fn p05_a_delete_that_is_killed_goes_on() {
         let id = room.json(&["backup", "show", &name])["id"].as_str().unwrap().to_owned();
         let path = format!("/rds/v1/{}/backups/{id}", room.credential("project_id"));
         assert_eq!(room.http("DELETE", &path, "").status, 200);
-        std::thread::sleep(Duration::from_millis(round * 4));
+        pause(Duration::from_millis(round * 4));
         room.kill();
         room.serve();
         until("the backup is gone", SETTLED, || {

@@ -1,5 +1,7 @@
 //! Stories through the executable: a real server process, real commands, a real PostgreSQL.
 
+#![allow(clippy::unwrap_used, reason = "a test ends with the first thing that is not as it should be")]
+
 mod room;
 mod source;
 

@@ -30,7 +30,7 @@ pub(crate) struct Done {
 }
 
 impl Done {
-    pub(crate) fn of(output: Output) -> Self {
+    pub(crate) fn of(output: &Output) -> Self {
         Self {
             code: output.status.code().unwrap_or(-1),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -102,19 +102,19 @@ impl Room {
         let mut lines = BufReader::new(server.stdout.take().unwrap()).lines();
         let line = lines.next();
         let Some(Ok(line)) = line else { panic!("serve ended: {:?}\n{}", server.wait(), self.log()) };
-        self.endpoint = line.strip_prefix("listening on ").unwrap_or_else(|| panic!("{line}")).to_owned();
+        line.strip_prefix("listening on ").unwrap_or_else(|| panic!("{line}")).clone_into(&mut self.endpoint);
         self.server = Some(server);
     }
 
     /// Tries to start; answers how it ended.
     pub(crate) fn serve_refused(&self) -> Done {
-        Done::of(self.serve_command().output().unwrap())
+        Done::of(&self.serve_command().output().unwrap())
     }
 
     /// Starts the server and kills it after a while, wherever it is by then.
-    pub(crate) fn serve_and_kill_after(&self, pause: Duration) {
+    pub(crate) fn serve_and_kill_after(&self, moment: Duration) {
         let mut server = self.serve_command().stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        std::thread::sleep(pause);
+        pause(moment);
         server.kill().unwrap();
         server.wait().unwrap();
     }
@@ -142,7 +142,7 @@ impl Room {
     }
 
     pub(crate) fn run(&self, arguments: &[&str]) -> Done {
-        Done::of(self.command(arguments).output().unwrap())
+        Done::of(&self.command(arguments).output().unwrap())
     }
 
     /// Runs, insists on success, answers the JSON.
@@ -198,7 +198,7 @@ impl Drop for Room {
             let log = self.log();
             let tail: Vec<&str> = log.lines().rev().take(40).collect();
             for line in tail.into_iter().rev() {
-                eprintln!("serve: {line}");
+                let _ = writeln!(std::io::stderr(), "serve: {line}");
             }
         }
     }
@@ -223,6 +223,12 @@ fn scrub(command: &mut Command) {
     }
 }
 
+/// Lets time pass: the moment of a kill, or the next look. Nothing relies on it being enough.
+#[expect(clippy::disallowed_methods, reason = "the one place of these tests that sleeps")]
+pub(crate) fn pause(length: Duration) {
+    std::thread::sleep(length);
+}
+
 /// Looks until there is something, or the time is over.
 #[track_caller]
 pub(crate) fn until<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Option<T>) -> T {
@@ -232,7 +238,7 @@ pub(crate) fn until<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Op
             return found;
         }
         assert!(begun.elapsed() < limit, "waited {limit:?} in vain: {what}");
-        std::thread::sleep(Duration::from_millis(20));
+        pause(Duration::from_millis(20));
     }
 }
 
