@@ -1,3 +1,5 @@
+//! Archives cut into pieces of any size, and members that no server sends.
+
 use proptest::prelude::*;
 
 use super::*;

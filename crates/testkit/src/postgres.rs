@@ -29,6 +29,8 @@ pub struct Options {
     pub checksums: bool,
     /// A certificate for `localhost`, signed by an authority of its own (`ca_pem`).
     pub tls: bool,
+    /// What the certificate stands for.
+    pub certificate_names: Vec<String>,
     /// Survive a power cut; off, because tests do not cut the power and fsync is slow.
     pub fsync: bool,
     /// More arguments for `initdb`, such as `--wal-segsize=1`.
@@ -44,6 +46,7 @@ impl Default for Options {
         Self {
             checksums: true,
             tls: false,
+            certificate_names: vec!["localhost".to_owned(), "127.0.0.1".to_owned()],
             fsync: false,
             initdb: Vec::new(),
             conf: Vec::new(),
@@ -79,7 +82,7 @@ impl PostgresServer {
         let mut server = Self::new(version)?;
         server.initdb(options)?;
         if options.tls {
-            server.install_certificate()?;
+            server.install_certificate(&options.certificate_names)?;
         }
         server.configure(options)?;
         server.launch()?;
@@ -305,7 +308,7 @@ impl PostgresServer {
         Ok(())
     }
 
-    fn install_certificate(&mut self) -> anyhow::Result<()> {
+    fn install_certificate(&mut self, names: &[String]) -> anyhow::Result<()> {
         let authority_key = rcgen::KeyPair::generate()?;
         let mut authority = rcgen::CertificateParams::new(Vec::new())?;
         authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
@@ -313,8 +316,7 @@ impl PostgresServer {
         self.ca_pem = Some(authority.self_signed(&authority_key)?.pem());
         let issuer = rcgen::Issuer::new(authority, authority_key);
         let key = rcgen::KeyPair::generate()?;
-        let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
-        let certificate = rcgen::CertificateParams::new(names)?.signed_by(&key, &issuer)?;
+        let certificate = rcgen::CertificateParams::new(names.to_vec())?.signed_by(&key, &issuer)?;
         let key_path = self.data_dir.join("server.key");
         fs::write(&key_path, key.serialize_pem())?;
         fs::set_permissions(&key_path, fs::Permissions::from_mode(0o600))?;

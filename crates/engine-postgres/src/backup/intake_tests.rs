@@ -1,3 +1,5 @@
+//! What the intake takes and refuses.
+
 use strongroom_core::Result as CoreResult;
 
 use super::*;
@@ -41,7 +43,8 @@ fn h03_a_stream_without_an_end_is_given_up() {
     let sum: u32 = header.iter().map(|b| u32::from(*b)).sum();
     header[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
     intake.feed(&header).unwrap();
-    let accepted = (0..100).take_while(|_| intake.feed(&[7; 32 * 1024]).is_ok()).count();
+    let piece = vec![7; 32 * 1024];
+    let accepted = (0..100).take_while(|_| intake.feed(&piece).is_ok()).count();
     assert_eq!(accepted, 31);
 }
 

@@ -18,15 +18,17 @@ enum Arrival {
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     arrivals: HashMap<Box<[u8]>, Arrival>,
+    entered: u64,
     files: u64,
 }
 
 impl Ledger {
     /// Enters a path that begins to arrive; a second time is refused (faults.md H03).
     pub(super) fn enter(&mut self, path: &[u8], is_directory: bool) -> Result<()> {
-        if self.arrivals.len() as u64 >= limits::MEMBERS_MAX {
+        if self.entered >= limits::MEMBERS_MAX {
             return Err(hostile(format!("more than {} files", limits::MEMBERS_MAX)));
         }
+        self.entered += 1;
         let arrival = if is_directory { Arrival::Directory } else { Arrival::File { size: 0, crc32c: 0 } };
         self.files += u64::from(!is_directory);
         match self.arrivals.insert(path.into(), arrival) {
@@ -109,6 +111,13 @@ mod tests {
         complete.tick_off(b"base/1", 10, 99).unwrap();
         assert!(complete.check_all_ticked_off().is_ok());
         assert!(complete.tick_off(b"base/1", 10, 99).is_err());
+    }
+
+    #[test]
+    fn h03_files_without_an_end_are_given_up() {
+        let mut ledger = Ledger { entered: limits::MEMBERS_MAX - 1, ..Ledger::default() };
+        ledger.enter(b"base/last", false).unwrap();
+        assert!(ledger.enter(b"base/beyond", false).unwrap_err().public().contains("16000000"));
     }
 
     #[test]

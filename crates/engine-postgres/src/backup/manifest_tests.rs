@@ -1,3 +1,5 @@
+//! Manifests that agree with what came, and those that do not.
+
 use sha2::{Digest, Sha256};
 
 use super::*;

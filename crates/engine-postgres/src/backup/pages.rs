@@ -124,8 +124,7 @@ mod tests {
     proptest! {
         #[test]
         fn b13_the_cut_of_the_input_does_not_matter(cuts in prop::collection::vec(1_usize..20_000, 1..20), tail in 0_usize..8191) {
-            let pages = vec![bad_page(5), [0; PAGE_SIZE_BYTES], bad_page(50), bad_page(500)];
-            let mut bytes = pages.concat();
+            let mut bytes = [&bad_page(5)[..], &[0; PAGE_SIZE_BYTES], &bad_page(50), &bad_page(500)].concat();
             bytes.resize(bytes.len() + tail, 1);
             let mut findings = PageFindings::default();
             let mut scan = PageScan::new("base/5/1".to_owned(), 100);

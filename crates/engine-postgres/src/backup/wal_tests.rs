@@ -1,3 +1,5 @@
+//! Segments cut out of the log stream, and messages that are none.
+
 use std::sync::Mutex;
 
 use proptest::prelude::*;

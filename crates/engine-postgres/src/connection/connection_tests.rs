@@ -1,3 +1,5 @@
+//! Silence, chatter and rows, over a socket whose other end is the test.
+
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::thread::{self, JoinHandle};

@@ -23,17 +23,50 @@ fn filled(version: u32) -> PostgresServer {
     server
 }
 
+/// Makes, changes and drops tables as fast as it can, until it is dropped.
+struct SchemaChanges(std::process::Child);
+
+impl SchemaChanges {
+    fn start(server: &PostgresServer) -> Self {
+        let script = server.data_dir().with_file_name("schema.sql");
+        let changes = "\\set n random(1, 20)
+            create table if not exists churn_:n (id int primary key, body text);
+            insert into churn_:n select i, repeat('x', 500) from generate_series(1, 50) i on conflict do nothing;
+            alter table churn_:n add column if not exists more int default 7;
+            create index if not exists churn_index_:n on churn_:n (body);
+            truncate churn_:n;
+            drop table if exists churn_:n;
+            create temp table if not exists t as select 1; drop table t;\n";
+        std::fs::write(&script, changes).unwrap();
+        let mut pgbench = server.tool("pgbench");
+        pgbench.args(["-n", "-c", "2", "-T", "120", "--max-tries=1000", "-f"]).arg(&script);
+        pgbench.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+        Self(pgbench.spawn().unwrap())
+    }
+}
+
+impl Drop for SchemaChanges {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// b16 b17 b20: everything comes back as it was, and what was committed during the backup.
 fn everything_comes_back(version: u32) {
     if !require(version) {
         return;
     }
     let server = filled(version);
-    let before = cluster::digest(&server);
+    let (before, asked) = (cluster::digest(&server), cluster::through_indexes(&server));
     let writers = LedgerWriters::start(&server, "postgres", 3).unwrap();
-    server.psql("postgres", "select pg_sleep(0.3)").unwrap();
+    let changes = SchemaChanges::start(&server);
+    server.psql("postgres", "select pg_sleep(0.5)").unwrap();
+    let made = "select coalesce(sum(xact_commit), 0) from pg_stat_database";
+    assert!(server.psql("postgres", made).unwrap().parse::<u64>().unwrap() > 50, "the schema changes");
     let taken = Taken::new();
     let facts = taken.take(&source(&server)).unwrap();
+    drop(changes);
     let ledger = writers.stop().unwrap();
     slots_are_gone(&server);
     assert_eq!(taken.sink.unfinished(), 0);
@@ -44,6 +77,7 @@ fn everything_comes_back(version: u32) {
     taken.finish_restore(&facts).unwrap();
     let mut restored = taken.boot(version, &facts);
     assert_eq!(cluster::digest(&restored), before);
+    assert_eq!(cluster::through_indexes(&restored), asked);
     assert!(ledger.committed_before(position(&facts, "stop_lsn")) > 0);
     ledger.judge(&restored, position(&facts, "stop_lsn")).unwrap();
     assert_eq!(restored.psql("postgres", "select count(*) from volatile_rows").unwrap(), "0");
@@ -61,6 +95,11 @@ fn everything_comes_back(version: u32) {
     assert!(
         restored.run_tool("pg_dumpall", &[]).unwrap().contains("PostgreSQL database cluster dump complete")
     );
+    // The comparison is one that tells a difference.
+    restored.psql("postgres", "update large_values set body = body || '.' where id = 20").unwrap();
+    restored.psql(cluster::ODD_DATABASE, "select lo_put(4711, 70000, 'x')").unwrap();
+    let after = cluster::digest(&restored);
+    assert!(after[0] != before[0] && after[1] != before[1]);
     restored.stop().unwrap();
     restored.run_tool("pg_checksums", &["--check", "-D", path_text(restored.data_dir())]).unwrap();
 }
@@ -109,6 +148,50 @@ fn small_segments_and_much_log() {
         "select sum(abalance) = (select sum(bbalance) from pgbench_branches) from pgbench_accounts";
     assert_eq!(restored.psql("postgres", accounts).unwrap(), "t");
     restored.run_tool("pg_amcheck", &["--install-missing", "--heapallindexed", "postgres"]).unwrap();
+}
+
+/// The stored log is the server's own, byte for byte, also where the server left a segment early.
+#[test]
+fn b07_the_stored_log_is_the_servers_own() {
+    let options = Options {
+        initdb: vec!["--wal-segsize=1".to_owned()],
+        conf: vec!["wal_keep_size = 400MB".to_owned(), "wal_recycle = off".to_owned()],
+        ..Options::default()
+    };
+    let server = PostgresServer::start(15, &options).unwrap();
+    create_role(&server);
+    server.run_tool("pgbench", &["-i", "-q", "-s", "5", "postgres"]).unwrap();
+    let mut taken = Taken::new();
+    taken.sink.slow_down();
+    let source = source(&server);
+    let facts = std::thread::scope(|scope| {
+        let worker = scope.spawn(|| taken.take(&source));
+        while taken.progress.read().done_bytes < 1 << 20 {
+            assert!(!worker.is_finished());
+            std::thread::yield_now();
+        }
+        for round in 0..4 {
+            server
+                .psql("postgres", &format!("create table switched_{round} as select {round} as i"))
+                .unwrap();
+            server.psql("postgres", "select pg_switch_wal()").unwrap();
+        }
+        worker.join().unwrap().unwrap()
+    });
+    let log = fact(&facts, "log");
+    assert!(log["count"].as_u64().unwrap() >= 5, "{log}");
+    let stop = usize::try_from(position(&facts, "stop_lsn") % (1 << 20)).unwrap();
+    for member in taken.sink.members().iter().filter(|member| member.path.root() == b"wal") {
+        let name = std::str::from_utf8(member.path.below_root()).unwrap().to_owned();
+        let stored = std::fs::read(taken.sink.data_dir().join("pg_wal").join(&name)).unwrap();
+        let own = std::fs::read(server.data_dir().join("pg_wal").join(&name)).unwrap();
+        let compared = if log["last"] == name.as_str() { stop } else { 1 << 20 };
+        assert!(stored[..compared] == own[..compared], "{name}");
+        assert_eq!(stored.len(), 1 << 20);
+    }
+    taken.finish_restore(&facts).unwrap();
+    let restored = taken.boot(15, &facts);
+    assert_eq!(restored.psql("postgres", "select i from switched_3").unwrap(), "3");
 }
 
 #[test]

@@ -36,7 +36,7 @@ const TABLES: &str = r#"
 "#;
 
 /// One digest of all rows of all ordinary tables, sequences and large objects.
-const DIGEST: &str = r#"
+const DIGEST: &str = r"
     create or replace function pg_temp.digest() returns text language plpgsql as $$
     declare relation record; part text; whole text := '';
     begin
@@ -45,7 +45,7 @@ const DIGEST: &str = r#"
             from pg_class c join pg_namespace n on n.oid = c.relnamespace
             where c.relkind in ('r', 'm', 'S') and c.relpersistence = 'p'
               and n.nspname not in ('pg_catalog', 'information_schema')
-              and c.relname !~ '^(ledger|pgbench)' order by 2
+              and c.relname !~ '^(ledger|pgbench|churn)' order by 2
         loop
             execute format('select count(*) || md5(coalesce(string_agg(md5(row(%1$s)::text), '''' order by md5(row(%1$s)::text)), '''')) from %2$s t',
                 relation.what, relation.name) into part;
@@ -55,7 +55,44 @@ const DIGEST: &str = r#"
         return whole || part;
     end $$;
     select pg_temp.digest();
-"#;
+";
+
+/// The same questions through each kind of index; the tables themselves are not looked through.
+/// `pg_amcheck` knows B-trees only.
+const THROUGH_INDEXES: [(&str, &str); 6] = [
+    ("btree", "select count(*), min(id) from \"Ware \"\"x\"\"\" where name between '4' and '8'"),
+    ("hash", "select id from \"Ware \"\"x\"\"\" where name = md5('777')"),
+    ("gin", "select count(*) from \"Ware \"\"x\"\"\" where tags @> array[md5('3')]"),
+    ("gist", "select count(*) from \"Ware \"\"x\"\"\" where place <@ box '((100,0),(5000,50))'"),
+    ("spgist", "select count(*) from \"Ware \"\"x\"\"\" where ip << inet '10.0.32.0/20'"),
+    ("brin", "select count(*) from \"Ware \"\"x\"\"\" where id + 0 > 0 and id between 5000 and 6000"),
+];
+
+/// What the indexes of the cluster answer, each checked to be the one that is asked.
+pub(crate) fn through_indexes(server: &PostgresServer) -> Vec<String> {
+    let mut answers = Vec::new();
+    for database in ["postgres", ODD_DATABASE] {
+        for (kind, question) in THROUGH_INDEXES {
+            // All other kinds are taken away from the planner, and the table with them.
+            let alone = format!(
+                "begin; set local enable_seqscan = off;
+                 do $$ declare i record; begin
+                     for i in select x.indexrelid::regclass as name from pg_index x join pg_class c on c.oid = x.indexrelid
+                         join pg_am a on a.oid = c.relam where x.indrelid = '\"Ware \"\"x\"\"\"'::regclass and a.amname <> '{kind}'
+                     loop execute 'drop index ' || i.name; end loop;
+                 end $$;
+                 {question}; rollback"
+            );
+            let drop_key = "alter table \"Ware \"\"x\"\"\" drop constraint \"Ware \"\"x\"\"_pkey\"; do $$";
+            let alone = if kind == "btree" { alone } else { alone.replacen("do $$", drop_key, 1) };
+            let plan = alone.replace(question, &format!("explain {question}"));
+            let plan = server.psql(database, &plan).unwrap();
+            assert!(plan.contains("Index") && !plan.contains("Seq Scan"), "{kind}: {plan}");
+            answers.push(format!("{kind}: {}", server.psql(database, &alone).unwrap()));
+        }
+    }
+    answers
+}
 
 /// Fills the cluster: two databases, two tablespaces in awkward places, a prepared transaction,
 /// and a file with a name in no encoding.

@@ -17,7 +17,31 @@ fn backup_of(
     let begun = Instant::now();
     let result = taken.take(&source_at(server.port())).map(|_| ());
     assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    stays_inside(&taken);
     (result, taken)
+}
+
+/// Everything that was written lies below the roots of a backup; no link, no device.
+fn stays_inside(taken: &Taken) {
+    let mut folders = vec![taken.folder.path().to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let entry = entry.unwrap();
+            let kind = entry.file_type().unwrap();
+            assert!(kind.is_dir() || kind.is_file(), "{}", entry.path().display());
+            let is_root = folder == taken.folder.path();
+            let name = entry.file_name();
+            assert!(
+                !is_root || ["data", "meta", "tablespace"].iter().any(|root| name == *root),
+                "{}",
+                name.display()
+            );
+            if kind.is_dir() {
+                folders.push(entry.path());
+            }
+        }
+    }
+    assert!(!std::path::Path::new("/tmp/x").exists() && !taken.folder.path().with_file_name("x").exists());
 }
 
 #[track_caller]
@@ -177,7 +201,7 @@ fn h06_messages_that_no_server_sends() {
         answer.message(b'd', b"");
     });
     refused(|answer| {
-        answer.raw(&[0xa5; 100_000]);
+        answer.raw(&vec![0xa5; 100_000]);
     });
     refused(|answer| {
         answer.announce();

@@ -4,15 +4,19 @@ use std::time::{Duration, Instant};
 
 use strongroom_core::engine::{CheckState, Source, TlsMode};
 use strongroom_core::{ErrorKind, Retry};
-use strongroom_testkit::postgres::{Options, PostgresServer};
+use strongroom_testkit::postgres::{Options, PostgresServer, require};
 
 use crate::desk::{PASSWORD, Taken, create_role, probe, source, source_at};
 
 fn server_with_tls(hba: &[&str]) -> PostgresServer {
+    server_of(15, hba)
+}
+
+fn server_of(version: u32, hba: &[&str]) -> PostgresServer {
     let hba = ["local all all trust", "local replication all trust"].iter().chain(hba);
     let options =
         Options { tls: true, hba: hba.map(|line| (*line).to_owned()).collect(), ..Options::default() };
-    let server = PostgresServer::start(15, &options).unwrap();
+    let server = PostgresServer::start(version, &options).unwrap();
     create_role(&server);
     server
 }
@@ -30,7 +34,13 @@ fn reach_line(source: &Source) -> String {
 
 #[test]
 fn tls_in_each_mode_and_the_login_is_bound_to_it() {
-    let server = server_with_tls(&["host replication all 127.0.0.1/32 scram-sha-256"]);
+    for version in [15, 17, 18].into_iter().filter(|version| require(*version)) {
+        tls_in_each_mode(version);
+    }
+}
+
+fn tls_in_each_mode(version: u32) {
+    let server = server_of(version, &["host replication all 127.0.0.1/32 scram-sha-256"]);
     assert_eq!(
         reach_line(&encrypted(&server, TlsMode::VerifyFull)),
         "TLS 1.3, certificate verified, login bound to it"
@@ -45,7 +55,7 @@ fn tls_in_each_mode_and_the_login_is_bound_to_it() {
     let taken = Taken::new();
     let facts = taken.take(&encrypted(&server, TlsMode::VerifyFull)).unwrap();
     taken.finish_restore(&facts).unwrap();
-    assert_eq!(taken.boot(15, &facts).psql("postgres", "select 1").unwrap(), "1");
+    assert_eq!(taken.boot(version, &facts).psql("postgres", "select 1").unwrap(), "1");
 }
 
 #[test]
@@ -62,6 +72,17 @@ fn h06_a_certificate_that_does_not_convince_gets_no_password() {
         error.public().contains("certificate") && error.public().contains("No password was sent"),
         "{error}"
     );
+    // The right authority, and the certificate of another host.
+    let options =
+        Options { tls: true, certificate_names: vec!["elsewhere.test".to_owned()], ..Options::default() };
+    let elsewhere = PostgresServer::start(15, &options).unwrap();
+    create_role(&elsewhere);
+    let error = Taken::new().take(&encrypted(&elsewhere, TlsMode::VerifyFull)).unwrap_err();
+    assert_eq!((error.kind(), error.retry()), (ErrorKind::SourceRefused, Retry::Never));
+    assert!(error.public().contains("No password was sent"), "{error}");
+    assert!(!elsewhere.log().contains("password authentication failed"));
+    assert!(reach_line(&encrypted(&elsewhere, TlsMode::Require)).contains("not checked"));
+
     let probe = probe(&wrong_authority).unwrap();
     assert!(!probe.passed() && probe.lines[0].state == CheckState::Missing);
     assert!(matches!(Taken::new().take(&no_authority).unwrap_err().kind(), ErrorKind::Parameter(_)));

@@ -13,12 +13,11 @@ fn standby_of(primary: &PostgresServer, taken: &Taken) -> PostgresServer {
     taken.finish_restore(&facts).unwrap();
     let data_dir = taken.sink.data_dir();
     let auto_conf = data_dir.join("postgresql.auto.conf");
-    let mut conf = fs::read_to_string(&auto_conf).unwrap();
-    conf.push_str(&format!(
-        "primary_conninfo = 'host=127.0.0.1 port={} user=postgres password=''{SUPERUSER_PASSWORD}'''\n",
-        primary.port()
-    ));
-    fs::write(&auto_conf, conf).unwrap();
+    let conf = fs::read_to_string(&auto_conf).unwrap();
+    let (port, password) = (primary.port(), SUPERUSER_PASSWORD);
+    let line =
+        format!("primary_conninfo = 'host=127.0.0.1 port={port} user=postgres password=''{password}'''\n");
+    fs::write(&auto_conf, conf + &line).unwrap();
     fs::write(data_dir.join("standby.signal"), b"").unwrap();
     taken.boot(15, &facts)
 }
