@@ -101,7 +101,7 @@ fn populate(
             "--locked",
             "--quiet",
             "--package",
-            "strongroom",
+            "strongroom-catalog",
             "--example",
             "populate",
             "--",

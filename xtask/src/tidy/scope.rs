@@ -14,6 +14,8 @@ pub(crate) const WITHOUT_SCOPE: &[(&str, &str)] = &[
     ("own_scope", "makes the scope"),
     ("ready", "health of the process"),
     ("metrics_reading", "sums over all, with ids only"),
+    ("measurements", "what the worker did, in numbers"),
+    ("repository_bytes", "one sum over all"),
     ("clock_reading", "the time"),
     ("issue_request_id", "a random number"),
     ("recovery_kit_printed", "a flag of the installation, for the warning at start"),
