@@ -7,10 +7,11 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use rustix::fs::{FlockOperation, flock};
 use strongroom_core::{Error, ErrorKind, Result, Retry};
 
 use super::{Listed, Put, PutStream, Store};
@@ -39,18 +40,14 @@ impl LocalStore {
         Ok(store)
     }
 
-    /// Leftovers of a killed process have no name anybody looks up; losing the race to remove one
-    /// harms nobody.
+    /// Takes away what killed processes left. A file that is being written is locked by its
+    /// writer, whichever process, container or store of this process that is.
     fn clear_tmp(&self) {
         let Ok(entries) = fs::read_dir(self.root.join(TMP)) else { return };
-        let own = format!("{}.", std::process::id());
         for entry in entries.flatten() {
-            let name = entry.file_name();
-            let alive = name
-                .to_str()
-                .and_then(|name| name.split('.').next())
-                .is_some_and(|pid| Path::new("/proc").join(pid).exists());
-            if !alive || name.to_string_lossy().starts_with(&own) {
+            let is_left = File::open(entry.path())
+                .is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok());
+            if is_left {
                 let _ = fs::remove_file(entry.path());
             }
         }
@@ -62,16 +59,30 @@ impl LocalStore {
     }
 
     fn stream(&self, key: &str) -> Result<LocalPut> {
-        let number = self.counter.fetch_add(1, Ordering::Relaxed);
-        let temporary = self.root.join(TMP).join(format!("{}.{number}", std::process::id()));
+        let (file, temporary) = self.temporary()?;
         let target = self.path(key);
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&temporary)
-            .map_err(|error| refused(&temporary, &error))?;
         Ok(LocalPut { root: self.root.clone(), file, temporary, target, written: 0, handed_over: 0 })
+    }
+
+    /// A new file under `tmp/`, locked as long as it is open.
+    fn temporary(&self) -> Result<(File, PathBuf)> {
+        loop {
+            let number = self.counter.fetch_add(1, Ordering::Relaxed);
+            let path = self.root.join(TMP).join(format!("{}.{number}", std::process::id()));
+            match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
+                Ok(file) => {
+                    flock(&file, FlockOperation::LockExclusive)
+                        .map_err(|error| refused(&path, &error.into()))?;
+                    // Whoever clears up may have come between the two calls.
+                    if file.metadata().map_err(|error| refused(&path, &error))?.nlink() > 0 {
+                        return Ok((file, path));
+                    }
+                }
+                // Another container counts its processes as we do.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(refused(&path, &error)),
+            }
+        }
     }
 
     fn read<T>(&self, key: &str, read: impl FnOnce(File) -> io::Result<T>) -> Result<Option<T>> {
@@ -272,4 +283,53 @@ fn not_synced(path: &Path, error: &io::Error) -> Error {
     )
     .with_hint("look at the kernel's log for the disk's errors before the next backup")
     .with_retry(Retry::Later)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn left_behind(root: &Path) -> usize {
+        fs::read_dir(root.join(TMP)).unwrap().count()
+    }
+
+    #[test]
+    fn m04_another_store_at_the_same_place_takes_nothing_away() {
+        let directory = tempfile::tempdir().unwrap();
+        let first = LocalStore::open(directory.path()).unwrap();
+        let mut put = first.begin_put("l/a/pk/1/0.0").unwrap();
+        put.append(b"first half, ").unwrap();
+        // The same process id and the same numbers, as two containers have them.
+        let second = LocalStore::open(directory.path()).unwrap();
+        assert_eq!(second.put_new("l/a/at/1", b"verdict").unwrap(), Put::Created);
+        put.append(b"second half").unwrap();
+        assert_eq!(put.commit().unwrap(), Put::Created);
+        assert_eq!(first.get("l/a/pk/1/0.0").unwrap().unwrap(), b"first half, second half");
+        assert_eq!(left_behind(directory.path()), 0);
+    }
+
+    #[test]
+    fn p03_what_a_killed_process_left_goes_at_the_next_start() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = LocalStore::open(directory.path()).unwrap();
+        fs::write(directory.path().join("tmp/1.0"), b"half a pack").unwrap();
+        fs::write(directory.path().join(format!("tmp/{}.0", std::process::id())), b"another").unwrap();
+        // In the way of the next name, until somebody opens the store anew.
+        assert_eq!(store.put_new("x", b"1").unwrap(), Put::Created);
+        LocalStore::open(directory.path()).unwrap();
+        assert_eq!(left_behind(directory.path()), 0);
+        assert_eq!(store.get("x").unwrap().unwrap(), b"1");
+    }
+
+    #[test]
+    fn nothing_is_overwritten() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = LocalStore::open(directory.path()).unwrap();
+        assert_eq!(store.put_new("l/a/at/1", b"first").unwrap(), Put::Created);
+        assert_eq!(store.put_new("l/a/at/1", b"second").unwrap(), Put::AlreadyThere);
+        assert_eq!(store.get("l/a/at/1").unwrap().unwrap(), b"first");
+        drop(store.begin_put("l/a/at/2").unwrap());
+        assert_eq!(store.head("l/a/at/2").unwrap(), None);
+        assert_eq!(left_behind(directory.path()), 0);
+    }
 }
