@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -14,7 +14,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use strongroom_core::backup::BackupState;
 use strongroom_core::{Error, Result};
-use strongroom_service::{MetricsReading, Service};
+use strongroom_service::{Measurement, MetricsReading, Service};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RouteLabels {
@@ -52,6 +52,25 @@ struct BuildLabels {
 /// Why a caller was refused: no valid token, or a valid one for another project.
 const AUTH_FAILURES: [&str; 2] = ["token", "project"];
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindLabels {
+    kind: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PhaseLabels {
+    engine: &'static str,
+    phase: String,
+}
+
+/// Bytes that a restore would write, and bytes that the backup added to the repository.
+const SOURCE: &str = "source";
+const STORED: &str = "stored";
+
+/// Walking a large repository takes its time: its size is measured at most so often.
+const REPOSITORY_MEASURED_EVERY: Duration = Duration::from_mins(1);
+
+type Durations = Family<PhaseLabels, Histogram, fn() -> Histogram>;
 type Requests = Family<RouteLabels, Histogram, fn() -> Histogram>;
 
 /// The registry is a value: tests may have several.
@@ -65,10 +84,21 @@ pub(crate) struct Metrics {
     last_verified: Family<InstanceLabels, Gauge>,
     oldest_pending: Gauge,
     leases_lost: Gauge,
+    durations: Durations,
+    backup_bytes: Family<KindLabels, Counter>,
+    verify_failures: Family<ReasonLabels, Counter>,
+    corrupt_objects: Counter,
+    repository_bytes: Gauge,
+    /// When the repository was last measured.
+    measured: tokio::sync::Mutex<Option<Instant>>,
 }
 
 fn request_histogram() -> Histogram {
     Histogram::new([0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0])
+}
+
+fn phase_histogram() -> Histogram {
+    Histogram::new([0.1, 1.0, 10.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 43_200.0])
 }
 
 impl Metrics {
@@ -83,7 +113,17 @@ impl Metrics {
             last_verified: Family::default(),
             oldest_pending: Gauge::default(),
             leases_lost: Gauge::default(),
+            durations: Family::new_with_constructor(phase_histogram as fn() -> Histogram),
+            backup_bytes: Family::default(),
+            verify_failures: Family::default(),
+            corrupt_objects: Counter::default(),
+            repository_bytes: Gauge::default(),
+            measured: tokio::sync::Mutex::new(None),
         };
+        for kind in [SOURCE, STORED] {
+            metrics.backup_bytes.get_or_create(&KindLabels { kind }).inc_by(0);
+        }
+        metrics.verify_failures.get_or_create(&ReasonLabels { reason: "damage" }).inc_by(0);
         for reason in AUTH_FAILURES {
             metrics.auth_failures.get_or_create(&ReasonLabels { reason }).inc_by(0);
         }
@@ -124,6 +164,35 @@ impl Metrics {
             "How long the oldest due job has waited",
             self.oldest_pending.clone(),
         );
+        self.register_work(&mut registry);
+    }
+
+    fn register_work(&self, registry: &mut Registry) {
+        registry.register(
+            "strongroom_backup_duration_seconds",
+            "How long the steps of completed backups took",
+            self.durations.clone(),
+        );
+        registry.register(
+            "strongroom_backup_bytes",
+            "Bytes of completed backups: of the source, and added to the repository",
+            self.backup_bytes.clone(),
+        );
+        registry.register(
+            "strongroom_verify_failures",
+            "Checks that found a backup not as it was written",
+            self.verify_failures.clone(),
+        );
+        registry.register(
+            "strongroom_scrub_corrupt_objects",
+            "Objects that a check of the repository found not as they were written",
+            self.corrupt_objects.clone(),
+        );
+        registry.register(
+            "strongroom_repository_bytes",
+            "Bytes of all objects, measured once a minute",
+            self.repository_bytes.clone(),
+        );
     }
 
     pub(crate) fn observe_request(&self, route: &str, code: u16, elapsed: Duration) {
@@ -138,10 +207,12 @@ impl Metrics {
     /// The page, with the numbers of this moment, as OpenMetrics.
     pub(crate) async fn render(&self, service: &Service) -> Result<String> {
         let reading = service.metrics_reading().await?;
+        self.measure_repository(service).await;
         let mut page = String::new();
         // Numbers are emptied and filled again: no other page may be written meanwhile.
         let registry = self.registry.lock().expect("no thread panics while it registers");
         self.fill(&reading);
+        service.measurements().into_iter().for_each(|done| self.count(done));
         encode(&mut page, &registry).map_err(Error::internal)?;
         let end = page.rfind("# EOF").unwrap_or(page.len());
         let mut lost = String::new();
@@ -155,6 +226,41 @@ impl Metrics {
         .map_err(Error::internal)?;
         page.insert_str(end, &lost);
         Ok(page)
+    }
+
+    /// A repository that cannot be measured keeps its last number; `/readyz` tells that it is gone.
+    async fn measure_repository(&self, service: &Service) {
+        // One page measures, others that come meanwhile show the number before.
+        let Ok(mut measured) = self.measured.try_lock() else { return };
+        if measured.is_some_and(|at| at.elapsed() < REPOSITORY_MEASURED_EVERY) {
+            return;
+        }
+        match service.repository_bytes().await {
+            Ok(bytes) => {
+                self.repository_bytes.set(gauge(bytes));
+            }
+            Err(error) => tracing::warn!("The repository cannot be measured: {}", error.chain()),
+        }
+        *measured = Some(Instant::now());
+    }
+
+    fn count(&self, done: Measurement) {
+        match done {
+            Measurement::Backup { source_bytes, stored_bytes } => {
+                self.backup_bytes.get_or_create(&KindLabels { kind: SOURCE }).inc_by(source_bytes);
+                self.backup_bytes.get_or_create(&KindLabels { kind: STORED }).inc_by(stored_bytes);
+            }
+            Measurement::Phase { engine, phase, elapsed } => {
+                let labels = PhaseLabels { engine: engine.word(), phase };
+                self.durations.get_or_create(&labels).observe(elapsed.as_secs_f64());
+            }
+            Measurement::VerifyFailed { reason } => {
+                self.verify_failures.get_or_create(&ReasonLabels { reason }).inc();
+            }
+            Measurement::CorruptObjects { count } => {
+                self.corrupt_objects.inc_by(count);
+            }
+        }
     }
 
     fn fill(&self, reading: &MetricsReading) {
@@ -212,4 +318,38 @@ pub(crate) fn as_plain_text(page: &str) -> String {
 
 fn gauge(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use strongroom_core::engine::EngineKind;
+
+    use super::*;
+
+    /// The names of what a worker did; the wire tests run none.
+    #[test]
+    fn what_was_done_is_counted_under_the_frozen_names() {
+        let metrics = Metrics::new();
+        let (engine, elapsed) = (EngineKind::PostgreSql, Duration::from_secs(30));
+        metrics.count(Measurement::Phase { engine, phase: "stream".to_owned(), elapsed });
+        metrics.count(Measurement::Backup { source_bytes: 400, stored_bytes: 60 });
+        metrics.count(Measurement::Backup { source_bytes: 400, stored_bytes: 1 });
+        metrics.count(Measurement::VerifyFailed { reason: "damage" });
+        metrics.count(Measurement::CorruptObjects { count: 3 });
+        let mut page = String::new();
+        encode(&mut page, &metrics.registry.lock().unwrap()).unwrap();
+        let page = as_plain_text(&page);
+        for line in [
+            "# TYPE strongroom_backup_duration_seconds histogram",
+            "strongroom_backup_duration_seconds_bucket{le=\"60.0\",engine=\"postgresql\",phase=\"stream\"} 1",
+            "strongroom_backup_duration_seconds_bucket{le=\"10.0\",engine=\"postgresql\",phase=\"stream\"} 0",
+            "# TYPE strongroom_backup_bytes_total counter",
+            "strongroom_backup_bytes_total{kind=\"source\"} 800",
+            "strongroom_backup_bytes_total{kind=\"stored\"} 61",
+            "strongroom_verify_failures_total{reason=\"damage\"} 1",
+            "strongroom_scrub_corrupt_objects_total 3",
+        ] {
+            assert!(page.lines().any(|found| found == line), "{line} is not in\n{page}");
+        }
+    }
 }

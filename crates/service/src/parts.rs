@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 
 use crate::engines::Engines;
 use crate::identity::Scope;
+use crate::measures::Measures;
 
 /// Numbers an operator may set; the defaults suit one machine.
 #[derive(Debug, Clone)]
@@ -78,6 +79,7 @@ pub(crate) struct Inner {
     /// Wakes the local worker; polling is the truth.
     pub(crate) wake: Notify,
     live: Mutex<HashMap<JobId, LiveJob>>,
+    pub(crate) measures: Measures,
 }
 
 /// A job that runs in this process.
@@ -92,7 +94,13 @@ pub(crate) struct LiveJob {
 
 impl Service {
     pub fn new(parts: Parts) -> Self {
-        Self { inner: Arc::new(Inner { parts, wake: Notify::new(), live: Mutex::new(HashMap::new()) }) }
+        let inner = Inner {
+            parts,
+            wake: Notify::new(),
+            live: Mutex::new(HashMap::new()),
+            measures: Measures::default(),
+        };
+        Self { inner: Arc::new(inner) }
     }
 
     pub(crate) fn parts(&self) -> &Parts {
@@ -183,6 +191,11 @@ impl Service {
     pub async fn ready(&self) -> Result<()> {
         self.catalog().ping().await?;
         self.blocking(|service| service.repository().check_identity()).await
+    }
+
+    /// Bytes of all objects in the repository. Walks it: not for every page.
+    pub async fn repository_bytes(&self) -> Result<u64> {
+        self.blocking(|service| Ok(service.repository().stat()?.bytes)).await
     }
 
     /// Numbers for the metrics page.

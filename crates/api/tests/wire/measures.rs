@@ -17,6 +17,10 @@ const FROZEN: &[(&str, &str, &[&str])] = &[
     ("strongroom_jobs", "gauge", &["kind", "state"]),
     ("strongroom_job_oldest_pending_seconds", "gauge", &[]),
     ("strongroom_job_lease_lost_total", "counter", &[]),
+    ("strongroom_backup_bytes_total", "counter", &["kind"]),
+    ("strongroom_verify_failures_total", "counter", &["reason"]),
+    ("strongroom_scrub_corrupt_objects_total", "counter", &[]),
+    ("strongroom_repository_bytes", "gauge", &[]),
     ("strongroom_auth_failures_total", "counter", &["reason"]),
     ("strongroom_api_request_seconds", "histogram", &["code", "route"]),
     ("strongroom_build_info", "gauge", &["version"]),
@@ -122,7 +126,15 @@ async fn the_numbers_are_those_of_the_moment() {
     assert_eq!(page.value("strongroom_jobs", &[("state", "ready"), ("kind", "backup")]), Some(1.0));
     assert_eq!(page.value("strongroom_job_oldest_pending_seconds", &[]), Some(90.0));
     assert_eq!(page.value("strongroom_job_lease_lost_total", &[]), Some(0.0));
-    assert_eq!(page.value("strongroom_backup_last_success_timestamp_seconds", &[]), Some(1_772_600_767.0));
+    // The one that never completed a backup stands at 0, so that an alert on age finds it.
+    let of_name = |name: &'static str| async {
+        let instances = room.catalog.instance_list(&room.ours.project).await.unwrap();
+        instances.iter().find(|instance| instance.name.as_str() == name).unwrap().id.to_string()
+    };
+    let newest = "strongroom_backup_last_success_timestamp_seconds";
+    let (orders, billing) = (of_name("orders").await, of_name("billing").await);
+    assert_eq!(page.value(newest, &[("instance_id", &orders)]), Some(1_772_600_767.0));
+    assert_eq!(page.value(newest, &[("instance_id", &billing)]), Some(0.0));
     assert_eq!(page.value("strongroom_auth_failures_total", &[("reason", "token")]), Some(1.0));
     assert_eq!(page.value("strongroom_auth_failures_total", &[("reason", "project")]), Some(1.0));
     let route = "/rds/v1/{project_id}/backups";

@@ -29,6 +29,7 @@ use strongroom_repository::{
 };
 
 use super::{GivenUp, backup_of, refuse_spent};
+use crate::measures::Measurement;
 use crate::work::JobContext;
 
 /// How often a parent may be forgotten under our hands before the try is given back.
@@ -267,11 +268,25 @@ fn publish(
         backup.id = %backup.id, job.id = %context.job.id, size_bytes = summary.totals.source_bytes,
         stored_bytes = summary.stored_bytes, "Backup COMPLETED."
     );
+    measure(context, backup, summary);
     if let Err(error) = lineage.clear_intent(summary.attempt) {
         // It only makes the sweep look at the verdict, which says the same.
         tracing::warn!(backup.id = %backup.id, "The writer's intent was left behind: {}", error.chain());
     }
     Ok(())
+}
+
+/// Numbers for the metrics page; a backup is no worse for their lack.
+fn measure(context: &JobContext, backup: &Backup, summary: &SealedSummary) {
+    let measures = &context.service.inner.measures;
+    measures.add(Measurement::Backup {
+        source_bytes: summary.totals.source_bytes,
+        stored_bytes: summary.stored_bytes,
+    });
+    let id = context.job.id.clone();
+    if let Ok(steps) = context.catalog(|catalog| async move { catalog.job_steps(&id).await }) {
+        measures.add_phases(backup.engine, context.job.attempts, &steps);
+    }
 }
 
 /// Damage in the source: the first places by name, the rest by number.

@@ -8,6 +8,7 @@ use strongroom_core::verification::Outcome;
 use strongroom_repository::{CheckReport, Finding, Verdict};
 
 use super::level_of;
+use crate::measures::Measurement;
 use crate::work::JobContext;
 
 const ROWS_PER_PAGE: u32 = 500;
@@ -18,6 +19,8 @@ pub(super) fn run(context: &JobContext) -> Result<()> {
     let mut report = context.service.repository().check(level, &context.cancel, &context.progress)?;
     compare_rows(context, &mut report)?;
     let outcome = if report.passed() { Outcome::Passed } else { Outcome::Failed };
+    let count = report.findings.len() as u64;
+    context.service.inner.measures.add(Measurement::CorruptObjects { count });
     let result = json!({
         "level": level,
         "result": outcome,

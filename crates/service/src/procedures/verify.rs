@@ -7,6 +7,7 @@ use strongroom_core::{Error, ErrorKind, Result};
 use strongroom_repository::{CheckReport, Finding};
 
 use super::{backup_of, level_of};
+use crate::measures::Measurement;
 use crate::work::JobContext;
 
 pub(super) fn run(context: &JobContext) -> Result<()> {
@@ -18,6 +19,9 @@ pub(super) fn run(context: &JobContext) -> Result<()> {
         still_completed(context)?;
     }
     let outcome = if report.passed() { Outcome::Passed } else { Outcome::Failed };
+    if outcome == Outcome::Failed {
+        context.service.inner.measures.add(Measurement::VerifyFailed { reason: "damage" });
+    }
     let findings =
         report.findings.iter().map(|finding| format!("{}: {}", finding.object, finding.problem)).collect();
     let verification = Verification { level, outcome, at: context.service.clock_reading(), findings };
