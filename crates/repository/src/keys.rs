@@ -122,6 +122,13 @@ impl LineageKeys {
         })
     }
 
+    /// What a collector holds: everything but the keys of data.
+    #[cfg(test)]
+    pub(crate) fn without_data_key(&self) -> Self {
+        let nothing = || Zeroizing::new([0; 32]);
+        Self { data: nothing(), chunk_id: nothing(), ..self.clone() }
+    }
+
     pub(crate) fn project_raw(&self) -> &[u8; 16] {
         &self.project_raw
     }

@@ -372,6 +372,36 @@ fn rot_project_key_and_lineage_key() {
     assert!(specimen.check(Level::Decode).passed());
 }
 
+/// Deleting the wrapped key shreds a lineage: nothing that is left, nor new keys for the same
+/// recovery key, project and lineage, gives a byte back.
+#[test]
+fn f16_without_its_key_a_lineage_is_noise() {
+    let specimen = specimen();
+    for object in specimen.store.list("l/").unwrap() {
+        let bytes = specimen.bytes(&object.key);
+        for (path, content) in &specimen.kept[0].1 {
+            let sample = &content[..content.len().min(16)];
+            let is_told =
+                |bytes: &[u8], secret: &[u8]| bytes.windows(secret.len()).any(|found| found == secret);
+            assert!(!is_told(&bytes, path), "{}", object.key);
+            assert!(sample.len() < 8 || !is_told(&bytes, sample), "{}", object.key);
+        }
+    }
+    let other = MemoryStore::new();
+    let random = Arc::new(CountedRandomness::starting_at(1 << 50));
+    let made = Repository::create(Arc::new(other.clone()), &specimen.key, Arc::new(StandingClock), random);
+    made.unwrap().lineage(&project(), &lineage_id()).unwrap();
+    let keys = specimen.keys("keys/");
+    // The lineage's key alone is wrapped by another project key; both together open, and fit nothing.
+    for replaced in [&keys[1..], &keys[..]] {
+        for key in replaced {
+            specimen.store.overwrite(key, other.get(key).unwrap().unwrap());
+        }
+        assert_eq!(specimen.unreadable("new keys"), specimen.visible());
+        assert!(!specimen.check(Level::Presence).passed());
+    }
+}
+
 #[test]
 fn rot_key_of_one_lineage_leaves_the_others_alone() {
     let specimen = specimen();

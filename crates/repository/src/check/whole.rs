@@ -21,6 +21,8 @@ impl Repository {
     pub fn check(&self, level: Level, cancel: &CancelToken, progress: &Progress) -> Result<CheckReport> {
         let mut report = CheckReport::default();
         self.check_documents(&mut report)?;
+        // In this order: a lineage's key is made before its first object.
+        let with_objects = self.lineages_with_objects()?;
         let known = self.lineages()?;
         for (project, lineage) in &known {
             cancel.check()?;
@@ -35,7 +37,7 @@ impl Repository {
             }
         }
         let known: BTreeSet<&LineageId> = known.iter().map(|(_, lineage)| lineage).collect();
-        for lineage in self.lineages_with_objects()?.iter().filter(|lineage| !known.contains(lineage)) {
+        for lineage in with_objects.iter().filter(|lineage| !known.contains(lineage)) {
             // Its project stands in no name that is left.
             let object = format!("{}*/l/{lineage}.1", layout::KEYS_PREFIX);
             let problem = "the lineage's wrapped key is missing; nothing of it can be read".to_owned();

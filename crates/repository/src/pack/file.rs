@@ -137,3 +137,59 @@ impl<'a> PackFile<'a> {
         entry.offset == 0 || ciphertext.map(digest_128) == Some(entry.digest)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use strongroom_core::id::{AttemptId, LineageId, ProjectId};
+    use strongroom_core::time::Randomness;
+
+    use super::*;
+    use crate::keys::{RecoveryKey, open_or_create};
+    use crate::layout;
+    use crate::pack::{NewRecord, PackBuilder, PackKind};
+    use crate::store::{MemoryStore, Store};
+
+    struct Counting(std::sync::atomic::AtomicU8);
+
+    impl Randomness for Counting {
+        fn fill(&self, bytes: &mut [u8]) {
+            bytes.fill(self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
+        }
+    }
+
+    #[test]
+    fn f17_the_meta_key_checks_a_pack_and_reads_no_page() {
+        let (store, random) = (MemoryStore::new(), Counting(1.into()));
+        let raw = uuid::Uuid::from_u128(5);
+        let recovery = RecoveryKey::generate(&random);
+        let keys = open_or_create(&store, &recovery, &random, &ProjectId::issue(raw), &LineageId::issue(raw))
+            .unwrap();
+        let id = PackId { attempt: AttemptId::new(raw), n: 0 };
+        let mut builder = PackBuilder::begin(&store, &keys, &random, PackKind::Data, id).unwrap();
+        let chunk = [9; 100];
+        let record = NewRecord {
+            encoding: 1,
+            plain_length: 100,
+            id: &keys.chunk_id(&chunk),
+            base: None,
+            payload: &chunk,
+        };
+        let at = builder.push(&keys, &record).unwrap();
+        builder.finish(&keys).unwrap();
+
+        let key = layout::pack(&keys.lineage, id, 0);
+        let object = store.get(&key).unwrap().unwrap();
+        let ciphertext = || object[at.offset as usize..(at.offset + at.length) as usize].to_vec();
+        let collector = keys.without_data_key();
+        let table = PackFile::parse(&key, &collector, id, 0, &object)
+            .and_then(|file| file.check_slots(&key, &collector))
+            .unwrap();
+        assert_eq!(table.slots.len(), 1);
+        let open = |keys: &LineageKeys| {
+            let pack_key = keys.pack_key(PackKind::Data, id, &at.salt);
+            open_record(keys, &pack_key, &at, &mut ciphertext()).map(|(_, payload)| payload.to_vec())
+        };
+        assert_eq!(open(&keys), Some(chunk.to_vec()));
+        assert_eq!(open(&collector), None);
+    }
+}
