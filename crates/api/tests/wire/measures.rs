@@ -127,12 +127,11 @@ async fn the_numbers_are_those_of_the_moment() {
     assert_eq!(page.value("strongroom_job_oldest_pending_seconds", &[]), Some(90.0));
     assert_eq!(page.value("strongroom_job_lease_lost_total", &[]), Some(0.0));
     // The one that never completed a backup stands at 0, so that an alert on age finds it.
-    let of_name = |name: &'static str| async {
-        let instances = room.catalog.instance_list(&room.ours.project).await.unwrap();
-        instances.iter().find(|instance| instance.name.as_str() == name).unwrap().id.to_string()
-    };
+    let instances = room.catalog.instance_list(&room.ours.project).await.unwrap();
+    let of_name =
+        |name: &str| instances.iter().find(|found| found.name.as_str() == name).unwrap().id.to_string();
     let newest = "strongroom_backup_last_success_timestamp_seconds";
-    let (orders, billing) = (of_name("orders").await, of_name("billing").await);
+    let (orders, billing) = (of_name("orders"), of_name("billing"));
     assert_eq!(page.value(newest, &[("instance_id", &orders)]), Some(1_772_600_767.0));
     assert_eq!(page.value(newest, &[("instance_id", &billing)]), Some(0.0));
     assert_eq!(page.value("strongroom_auth_failures_total", &[("reason", "token")]), Some(1.0));
