@@ -120,6 +120,15 @@ fn map_tablespaces(
             .with_hint("`strongroom restore … --plan` lists the tablespaces"));
         }
     }
+    for space in tablespaces {
+        let is_meant = |old: &String| space.id == *old || space.source_path == *old;
+        if options.tablespace_map.iter().filter(|(old, _)| is_meant(old)).count() > 1 {
+            return Err(Error::parameter(
+                Field::Other,
+                format!("tablespace-map: tablespace {} is mapped twice", space.id),
+            ));
+        }
+    }
     let mut beside = target.as_os_str().to_owned();
     beside.push(".tablespaces");
     let mut out: Vec<TablespaceTarget> = Vec::new();
@@ -136,10 +145,17 @@ fn map_tablespaces(
                 ),
             ));
         }
-        if out.iter().any(|other| other.target == directory) {
+        let shares = |other: &TablespaceTarget| {
+            directory.starts_with(&other.target) || other.target.starts_with(&directory)
+        };
+        if let Some(other) = out.iter().find(|other| shares(other)) {
             return Err(Error::parameter(
                 Field::Other,
-                format!("tablespace-map: {} is given to two tablespaces", directory.display()),
+                format!(
+                    "tablespace-map: {} and {} would hold files of two tablespaces",
+                    other.target.display(),
+                    directory.display()
+                ),
             ));
         }
         out.push(TablespaceTarget {

@@ -68,8 +68,7 @@ pub fn run(
     if plan.state != TargetState::Resumable {
         check_room(&needed(plan, &members))?;
     }
-    let target = Target::open(plan)?;
-    let (mut journal, done) = journal(plan, manifest_digest)?;
+    let (target, (mut journal, done)) = open(plan, manifest_digest)?;
     // From the moment the engine may have changed files they are not compared any more.
     if !done.finishing {
         let written = prepare(&target, members.clone(), &done)?;
@@ -128,16 +127,22 @@ fn needed<'a>(plan: &'a RestorePlan, members: &[MemberInfo]) -> Vec<(&'a Path, u
     needed
 }
 
-fn journal(plan: &RestorePlan, manifest_digest: &str) -> Result<(Journal, Done)> {
+/// Opens the target and its journal. A journal that is there is read before anything is made.
+fn open(plan: &RestorePlan, manifest_digest: &str) -> Result<(Target, (Journal, Done))> {
     let tablespaces: Vec<(String, String)> = plan
         .tablespaces
         .iter()
         .map(|space| (space.id.clone(), space.target.to_string_lossy().into_owned()))
         .collect();
     match plan.state {
-        TargetState::Resumable => Journal::resume(&plan.target, &tablespaces),
+        TargetState::Resumable => {
+            let begun = Journal::resume(&plan.target, &tablespaces)?;
+            Ok((Target::open(plan)?, begun))
+        }
         TargetState::Absent | TargetState::Empty => {
-            Ok((Journal::begin(&plan.target, manifest_digest, tablespaces)?, Done::default()))
+            let target = Target::open(plan)?;
+            let journal = Journal::begin(&plan.target, manifest_digest, tablespaces)?;
+            Ok((target, (journal, Done::default())))
         }
     }
 }
@@ -371,5 +376,6 @@ fn cut_short() -> Error {
 
 fn not_asked_for() -> Error {
     Error::new(ErrorKind::Unavailable, "The server sent something that was not asked for; it was not used.")
+        .with_retry(Retry::Never)
         .with_hint("use a strongroom command of the same release as the server")
 }

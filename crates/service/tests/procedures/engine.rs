@@ -1,0 +1,231 @@
+//! A database that plays what a test tells it, and writes real members into the real writer.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use strongroom_core::engine::{
+    BackupFacts, BackupOrder, BackupSink, CancelToken, Engine, EngineKind, Probe, RestoreOrder, Source,
+    SourceIdentity, StartedServer, Tablespace,
+};
+use strongroom_core::member::{Dedupe, Member, MemberKind, MemberPath};
+use strongroom_core::{Error, ErrorKind, Result};
+
+use crate::store::Gate;
+
+/// A file or a directory of the database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Node {
+    /// `None` is a directory.
+    pub(crate) content: Option<Vec<u8>>,
+    pub(crate) mode: u32,
+    pub(crate) mtime_s: i64,
+}
+
+/// A database: what it holds, by member path.
+pub(crate) type Database = BTreeMap<Vec<u8>, Node>;
+
+pub(crate) fn file(content: Vec<u8>) -> Node {
+    Node { content: Some(content), mode: 0o600, mtime_s: 1_700_000_000 }
+}
+
+pub(crate) fn directory() -> Node {
+    Node { content: None, mode: 0o700, mtime_s: 1_600_000_000 }
+}
+
+/// Bytes that look like a table: compressible, and different for each seed.
+pub(crate) fn pages(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    (0..length)
+        .map(|at| {
+            if at % 4 == 0 {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                (state >> 40) as u8
+            } else {
+                (at / 512) as u8
+            }
+        })
+        .collect()
+}
+
+pub(crate) const TABLE: &[u8] = b"data/base/1/16384";
+
+pub(crate) fn small_database() -> Database {
+    Database::from([
+        (b"data/PG_VERSION".to_vec(), file(b"15\n".to_vec())),
+        (b"data/base".to_vec(), directory()),
+        (TABLE.to_vec(), file(pages(1, 300_000))),
+        (b"data/base/1/16385".to_vec(), file(vec![0; 200_000])),
+        (b"data/base/1/empty".to_vec(), file(Vec::new())),
+        (b"data/base/\xff\xfe".to_vec(), file(pages(3, 1000))),
+        (b"data/pg_notify".to_vec(), directory()),
+        (b"meta/settings".to_vec(), file(b"kept beside".to_vec())),
+        (b"wal/000000010000000000000001".to_vec(), file(pages(4, 40_000))),
+    ])
+}
+
+/// What the engine does in one call.
+#[derive(Debug)]
+pub(crate) enum Act {
+    Whole,
+    /// Fails after this many members.
+    FailAfter(usize, Error),
+    /// Panics after this many members.
+    PanicAfter(usize),
+    /// Stalls after one member until it is asked to stop.
+    StallUntilStopped,
+    /// Stands still after one member and then goes on as if nothing had been, deaf to every wish.
+    Stand(Arc<Gate>),
+    /// Answers without having written everything it opened.
+    LeaveOpen,
+}
+
+#[derive(Debug)]
+pub(crate) struct ScriptedEngine {
+    database: Mutex<Database>,
+    script: Mutex<VecDeque<Act>>,
+    calls: AtomicUsize,
+    /// Calls of `finish_restore` that fail after they changed the directory.
+    pub(crate) bad_finishes: AtomicUsize,
+    pub(crate) tablespaces: Mutex<Vec<Tablespace>>,
+}
+
+pub(crate) fn identity() -> SourceIdentity {
+    SourceIdentity {
+        engine: EngineKind::PostgreSql,
+        version: "15.18".to_owned(),
+        system_identifier: "7300000000000000001".to_owned(),
+    }
+}
+
+impl ScriptedEngine {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            database: Mutex::new(small_database()),
+            script: Mutex::default(),
+            calls: AtomicUsize::new(0),
+            bad_finishes: AtomicUsize::new(0),
+            tablespaces: Mutex::default(),
+        })
+    }
+
+    /// What the coming calls do; after them every call is whole.
+    pub(crate) fn play(&self, acts: impl IntoIterator<Item = Act>) {
+        *self.script.lock().unwrap() = acts.into_iter().collect();
+    }
+
+    pub(crate) fn calls(&self) -> usize {
+        self.calls.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn database(&self) -> Database {
+        self.database.lock().unwrap().clone()
+    }
+
+    pub(crate) fn set_database(&self, database: Database) {
+        *self.database.lock().unwrap() = database;
+    }
+
+    /// Changes a few rows.
+    pub(crate) fn touch(&self, seed: u8) {
+        let mut database = self.database.lock().unwrap();
+        let table = database.get_mut(TABLE).and_then(|node| node.content.as_mut()).unwrap();
+        for at in (500..table.len()).step_by(65_536) {
+            table[at..at + 20].fill(seed);
+        }
+    }
+
+    fn write(sink: &dyn BackupSink, path: &[u8], node: &Node, is_last: bool) -> Result<()> {
+        let mut writer = sink.open(Member {
+            path: MemberPath::parse(path)?,
+            kind: if node.content.is_some() { MemberKind::File } else { MemberKind::Directory },
+            size: node.content.as_ref().map(|content| content.len() as u64),
+            mode: node.mode,
+            mtime_s: node.mtime_s,
+            page_size: 0,
+            dedupe: if path.starts_with(b"wal/") { Dedupe::Never } else { Dedupe::Parent },
+        })?;
+        for piece in node.content.iter().flat_map(|content| content.chunks(30_000)) {
+            writer.write(piece)?;
+        }
+        if is_last { Ok(()) } else { writer.finish() }
+    }
+}
+
+/// The engine's promise: it looks at the token at least once a second.
+fn stall(cancel: &CancelToken) -> Result<()> {
+    let until = Instant::now() + Duration::from_mins(1);
+    while Instant::now() < until {
+        cancel.check()?;
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+    Err(Error::internal("nobody asked the engine to stop"))
+}
+
+impl Engine for ScriptedEngine {
+    fn kind(&self) -> EngineKind {
+        EngineKind::PostgreSql
+    }
+
+    fn probe(&self, _source: &Source, _cancel: &CancelToken) -> Result<Probe> {
+        Ok(Probe { identity: Some(identity()), lines: Vec::new() })
+    }
+
+    fn backup(&self, order: &BackupOrder<'_>, sink: &dyn BackupSink) -> Result<BackupFacts> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        assert_eq!(order.identity, Some(&identity()));
+        let act = self.script.lock().unwrap().pop_front().unwrap_or(Act::Whole);
+        let database = self.database();
+        order
+            .progress
+            .set_total(database.values().flat_map(|node| &node.content).map(|c| c.len() as u64).sum());
+        let last = database.len() - 1;
+        for (number, (path, node)) in database.iter().enumerate() {
+            match &act {
+                Act::FailAfter(members, _) | Act::PanicAfter(members) if *members == number => break,
+                Act::StallUntilStopped if number == 1 => stall(order.cancel)?,
+                Act::Stand(gate) if number == 1 => gate.stand(),
+                _ => {}
+            }
+            if !matches!(act, Act::Stand(_)) {
+                order.cancel.check()?;
+            }
+            Self::write(sink, path, node, matches!(act, Act::LeaveOpen) && number == last)?;
+        }
+        match act {
+            Act::FailAfter(_, error) => Err(error),
+            Act::PanicAfter(_) => panic!("canary-of-a-panicking-engine"),
+            Act::Whole | Act::StallUntilStopped | Act::Stand(_) | Act::LeaveOpen => Ok(BackupFacts {
+                identity: identity(),
+                engine: json!({ "tablespaces": *self.tablespaces.lock().unwrap() }),
+                warnings: vec!["A thing to know.".to_owned()],
+                damage: Vec::new(),
+            }),
+        }
+    }
+
+    fn tablespaces(&self, facts: &BackupFacts) -> Result<Vec<Tablespace>> {
+        serde_json::from_value(facts.engine["tablespaces"].clone()).map_err(Error::internal)
+    }
+
+    /// Like a real engine it changes files of the backup and may be told to do it again.
+    fn finish_restore(&self, order: &RestoreOrder<'_>) -> Result<Vec<String>> {
+        let version = order.target.join("PG_VERSION");
+        let content = fs::read_to_string(&version).map_err(Error::internal)?;
+        fs::write(&version, content.lines().next().unwrap_or_default().to_owned() + "\nfinished\n")
+            .map_err(Error::internal)?;
+        if self.bad_finishes.load(Ordering::SeqCst) > 0 {
+            self.bad_finishes.fetch_sub(1, Ordering::SeqCst);
+            return Err(Error::new(ErrorKind::Unavailable, "The engine was killed while it finished."));
+        }
+        Ok(vec!["A note of the engine.".to_owned()])
+    }
+
+    fn start_restored(&self, _target: &Path, _facts: &BackupFacts, _port: u16) -> Result<StartedServer> {
+        Err(Error::internal("a scripted database does not start"))
+    }
+}

@@ -1,0 +1,16 @@
+//! The service over a real catalog, a real repository and a real store, with a scripted engine:
+//! each step repeated, failed, and killed around. Tests own the clock; nothing sleeps to be right.
+
+#![allow(clippy::unwrap_used, reason = "a test ends with the first thing that is not as it should be")]
+
+mod backups;
+mod checks;
+mod damage;
+mod deletes;
+mod engine;
+mod hostile;
+mod kills;
+mod restores;
+mod room;
+mod store;
+mod workers;
