@@ -231,17 +231,30 @@ fn f11_f12_rot_in_packs_is_found_with_exactly_the_backups_it_touches() {
 
 #[test]
 fn f11_a_rotten_record_accuses_only_the_backups_that_need_it() {
-    let specimen = specimen();
-    // The first backup's chunks: the second and third replaced some of them by deltas that stand
-    // on them, so every slot is needed by all; the second one's deltas are needed by later ones.
-    let pack =
-        specimen.keys("/pk/").into_iter().find(|key| key.contains(&specimen.kept[2].0.to_string())).unwrap();
-    let good = specimen.bytes(&pack);
-    specimen.damage(&pack, Damage::Flipped(200), None);
-    let report = specimen.check(Level::Digest);
-    let [finding] = &report.findings[..] else { panic!("{report:#?}") };
-    assert_eq!(finding.attempts, [specimen.kept[2].0]);
-    specimen.store.overwrite(&pack, good);
+    let store = MemoryStore::new();
+    let room = Room::new(Arc::new(store.clone()));
+    let mut members = Members::from([
+        (b"data/base/1/1".to_vec(), pages(1, 100_000)),
+        (b"data/base/1/2".to_vec(), pages(2, 100_000)),
+    ]);
+    let first = room.back_up(&members, None).unwrap().attempt;
+    // The second backup has nothing of the first file any more, and all of the second one.
+    members.insert(b"data/base/1/1".to_vec(), pages(3, 100_000));
+    let second = room.back_up(&members, Some(first)).unwrap().attempt;
+    let pack = format!("l/{}/pk/{first}/0.0", lineage_id());
+    let good = store.get(&pack).unwrap().unwrap();
+    let length = good.len();
+    for (at, touched) in [(200, vec![first]), (length / 2 + 5000, vec![first, second])] {
+        let mut bad = good.clone();
+        bad[at] ^= 1;
+        store.overwrite(&pack, bad);
+        let report = room.repository.check(Level::Decode, &CancelToken::new(), &Progress::new()).unwrap();
+        let [finding] = &report.findings[..] else { panic!("{report:#?}") };
+        assert_eq!((&finding.object, &finding.attempts), (&pack, &touched));
+        for attempt in [first, second] {
+            assert_eq!(room.read(attempt).is_ok(), !touched.contains(&attempt));
+        }
+    }
 }
 
 #[test]

@@ -133,3 +133,66 @@ impl ChunkReader {
         frame::damage(&key, &format!("{what} (slot {})", at.slot))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use strongroom_core::ErrorKind;
+    use strongroom_core::id::{AttemptId, LineageId, ProjectId};
+    use strongroom_core::time::Randomness;
+
+    use super::*;
+    use crate::keys::{RecoveryKey, open_or_create};
+    use crate::pack::{NewRecord, PackBuilder};
+    use crate::store::MemoryStore;
+
+    struct Counting(std::sync::atomic::AtomicU8);
+
+    impl Randomness for Counting {
+        fn fill(&self, bytes: &mut [u8]) {
+            bytes.fill(self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
+        }
+    }
+
+    /// Records are authentic, yet together not what was written: a tree that leads to another
+    /// record, or a delta over another base. The id of the chunk tells.
+    #[test]
+    fn f12_authentic_records_that_do_not_belong_together_are_found() {
+        let (store, random) = (Arc::new(MemoryStore::new()), Counting(1.into()));
+        let raw = uuid::Uuid::from_u128(5);
+        let recovery = RecoveryKey::generate(&random);
+        let (project, lineage) = (ProjectId::issue(raw), LineageId::issue(raw));
+        let keys = Arc::new(open_or_create(&*store, &recovery, &random, &project, &lineage).unwrap());
+        let id = PackId { attempt: AttemptId::new(raw), n: 0 };
+        let mut pack = PackBuilder::begin(&*store, &keys, &random, PackKind::Data, id).unwrap();
+        let noise = |seed: u8| {
+            let mut noise = vec![0; 4000];
+            blake3::Hasher::new().update(&[seed]).finalize_xof().fill(&mut noise);
+            noise
+        };
+        let (first, second) = (noise(1), noise(2));
+        let mut changed = first.clone();
+        changed[100] = 1;
+        let mut delta = Vec::new();
+        assert!(Codec::new(FULL_LEVEL).encode_delta(&changed, &first, &mut delta));
+        let mut push = |encoding, plain: &[u8], payload: &[u8]| {
+            let id = keys.chunk_id(plain);
+            let record = NewRecord { encoding, plain_length: 4000, id: &id, base: None, payload };
+            pack.push(&keys, &record).unwrap()
+        };
+        let at = [push(1, &first, &first), push(1, &second, &second), push(3, &changed, &delta)];
+        pack.finish(&keys).unwrap();
+
+        let mut reader = ChunkReader::new(store, keys.clone());
+        let mut read = |plain: &[u8], chain: &[Location]| {
+            let body = LeafBody::Stored { id: keys.chunk_id(plain), chain: chain.to_vec() };
+            reader.chunk(&Leaf { plain_length: 4000, body }, &mut ReadAhead::new())
+        };
+        assert_eq!(read(&first, &at[..1]).unwrap(), first);
+        assert_eq!(read(&changed, &[at[0], at[2]]).unwrap(), changed);
+        for chain in [vec![at[1]], vec![at[1], at[2]], vec![at[2]], vec![at[0]]] {
+            assert_eq!(read(&changed, &chain).unwrap_err().kind(), ErrorKind::Damage, "{chain:?}");
+        }
+        let mut node = |plain: &[u8]| reader.node(&NodeRef { id: keys.chunk_id(plain), at: at[0] });
+        assert_eq!(node(&first).unwrap_err().kind(), ErrorKind::Damage, "data is no part of the tree");
+    }
+}
