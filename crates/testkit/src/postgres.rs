@@ -11,7 +11,7 @@ use anyhow::{Context, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-pub use crate::postgres_binaries::{available, bindir, require};
+pub use crate::postgres_binaries::{available, bindir, has_optional, require};
 
 use crate::account::Account;
 

@@ -25,6 +25,17 @@ pub fn require(version: u32) -> bool {
     }
 }
 
+/// As [`require`], for a version that no suite has and a machine may lack: its tests are counted
+/// as skipped there.
+pub fn has_optional(version: u32) -> bool {
+    let is_there = available(version);
+    if !is_there {
+        let named = format!("STRONGROOM_TEST_POSTGRES_{version}_BINDIR");
+        skip::optional(&format!("postgresql-{version}"), &format!("not installed, and not named by {named}"));
+    }
+    is_there
+}
+
 /// The folder that holds `postgres`, `initdb` and the tools of this major version; a Debian tree
 /// is made for the versions that come as one.
 pub fn bindir(version: u32) -> anyhow::Result<PathBuf> {

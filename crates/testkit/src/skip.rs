@@ -18,6 +18,15 @@ pub fn missing(what: &str, reason: &str) {
         is_allowed,
         "{what} is needed by this test and missing: {reason}. Install it, or name it in {ALLOW_SKIP}."
     );
+    say(what, reason);
+}
+
+/// Says that `what` is missing, which no machine is asked to have. A counted line, no failure.
+pub fn optional(what: &str, reason: &str) {
+    say(what, reason);
+}
+
+fn say(what: &str, reason: &str) {
     let count = SKIPPED.fetch_add(1, Ordering::Relaxed) + 1;
     let line = format!("skipped ({count}): {what} is missing: {reason}\n");
     // The harness of the language cannot mark a test as skipped; the line is for whoever reads the log.

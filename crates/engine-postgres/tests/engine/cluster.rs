@@ -10,7 +10,6 @@ pub(crate) const ODD_DATABASE: &str = "Läden \"1\" 🏦 select";
 
 /// A table with every kind of index, and values that live beside their rows.
 const TABLES: &str = r#"
-    create extension if not exists btree_gist;
     create table "Ware ""x""" (id bigint primary key, name text, tags text[], place point, span int4range, doc jsonb, ip inet);
     insert into "Ware ""x""" select i, md5(i::text), array[md5((i%7)::text), md5((i%11)::text)], point(i, i%97),
         int4range(i, i + 10), jsonb_build_object('n', i), ('10.0.0.0'::inet + i) from generate_series(1, 20000) i;
