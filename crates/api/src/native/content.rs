@@ -17,7 +17,8 @@ use strongroom_core::{Error, ErrorKind, Field, Result};
 use strongroom_service::{Action, BackupReader, Scope, Service};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-use super::wire::{ContentRequest, MemberLine, RestorePlanView};
+use super::error::error_body;
+use super::wire::{ContentRequest, MemberLine, MembersFailure, RestorePlanView};
 use super::{Answer, Refusal, reference};
 use crate::app::App;
 use crate::body;
@@ -85,7 +86,7 @@ pub(crate) async fn members(
     let (place, reader) = open(&app, &scope, backup).await.map_err(Refusal::of(&id))?;
     Ok(stream("application/x-ndjson", place, move |pieces| {
         let mut lines = Vec::with_capacity(LINES_BYTES + 4096);
-        Service::content_members(&reader, &mut |entry| {
+        let listed = Service::content_members(&reader, &mut |entry| {
             let path = std::str::from_utf8(entry.path.as_bytes()).ok();
             let line = MemberLine {
                 index: entry.index,
@@ -103,7 +104,17 @@ pub(crate) async fn members(
                 pieces.blocking_send(Ok(std::mem::take(&mut lines).into())).map_err(|_| gone())?;
             }
             Ok(())
-        })?;
+        });
+        if let Err(error) = listed {
+            if error.kind() == ErrorKind::Cancelled {
+                return Err(error);
+            }
+            tracing::warn!(request.id = %id, "Listing a backup failed: {}", error.chain());
+            // Said in the stream: a broken connection could not tell damage from a bad network.
+            let failure = MembersFailure { error: error_body(&error, &id) };
+            serde_json::to_writer(&mut lines, &failure).map_err(Error::internal)?;
+            lines.push(b'\n');
+        }
         pieces.blocking_send(Ok(lines.into())).map_err(|_| gone())
     }))
 }

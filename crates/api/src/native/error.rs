@@ -84,15 +84,20 @@ fn field(kind: ErrorKind) -> Option<&'static str> {
     }
 }
 
-pub(crate) fn refuse(error: &Error, request_id: &RequestId) -> Response {
-    let kind = error.kind();
-    let body = ErrorBody {
-        code: code_of(kind).to_owned(),
+/// The document of an error.
+pub(crate) fn error_body(error: &Error, request_id: &RequestId) -> ErrorBody {
+    ErrorBody {
+        code: code_of(error.kind()).to_owned(),
         message: error.public().to_owned(),
         hint: error.hint().unwrap_or_default().to_owned(),
-        field: field(kind).map(str::to_owned),
+        field: field(error.kind()).map(str::to_owned),
         request_id: request_id.as_str().to_owned(),
-    };
+    }
+}
+
+pub(crate) fn refuse(error: &Error, request_id: &RequestId) -> Response {
+    let kind = error.kind();
+    let body = error_body(error, request_id);
     let status = StatusCode::from_u16(status(kind)).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = (status, axum::Json(body)).into_response();
     if status == StatusCode::SERVICE_UNAVAILABLE {

@@ -42,7 +42,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
     get("/strongroom/v1/backups/{backup}/plan", "What a restore would write", "RestorePlanView"),
     get(
         "/strongroom/v1/backups/{backup}/members",
-        "Files and directories, one MemberLine a line",
+        "Files and directories, one MemberLine a line; a MembersFailure ends a list that cannot be read on",
         "application/x-ndjson",
     ),
     post(
@@ -89,6 +89,7 @@ pub(crate) const SCHEMAS: Collect = |out| {
     collect::<wire::RepositoryView>(out);
     collect::<wire::RestorePlanView>(out);
     collect::<wire::MemberLine>(out);
+    collect::<wire::MembersFailure>(out);
     collect::<wire::ContentRequest>(out);
     collect::<wire::TokenRequest>(out);
     collect::<wire::TokenList>(out);

@@ -2,7 +2,8 @@
 //!
 //! Owns the JSON field names of the native API and nothing else. Times are RFC 3339 in UTC,
 //! sizes are bytes, backup and instance states are the words of the RDS dialects, job states are
-//! our own (`ready`, `leased`, `succeeded`, `failed`, `cancelled`).
+//! our own (`ready`, `leased`, `succeeded`, `failed`, `cancelled`). Unknown fields are refused: one
+//! that is misspelt would be ignored without a word otherwise.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -254,7 +255,7 @@ pub struct RepositoryView {
     pub notes: Vec<String>,
 }
 
-/// `GET /backups/{id}/members`: what a restore has to write.
+/// `GET /backups/{id}/plan`: what a restore has to know before its first byte.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct RestorePlanView {
     pub schema: u32,
@@ -294,6 +295,12 @@ pub struct MemberLine {
     pub mode: u32,
     pub mtime_s: i64,
     pub segments: u32,
+}
+
+/// The last line of a members stream that failed on its way.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct MembersFailure {
+    pub error: ErrorBody,
 }
 
 /// `POST /backups/{id}/content`: the segments to stream, as (member index, segment number).

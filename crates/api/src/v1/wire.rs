@@ -197,15 +197,22 @@ pub(crate) struct BackupStrategy {
 impl InstanceRow {
     pub(crate) fn new(instance: &Instance, region: &str) -> Self {
         let empty = || Named { id: String::new() };
+        // An instance that is still being registered has no times yet (contract section 3.7).
+        let known = |at: Timestamp| match instance.state {
+            InstanceState::Registering => String::new(),
+            InstanceState::Ready | InstanceState::Unreachable | InstanceState::Retired => {
+                moment_with_zone(at)
+            }
+        };
         Self {
             id: instance.node_id.as_str().to_owned(),
             status: instance_status(instance.state).to_owned(),
             name: instance.name.as_str().to_owned(),
-            created: moment_with_zone(instance.created),
+            created: known(instance.created),
             hostname: instance.host.clone(),
             kind: "master".to_owned(),
             region: region.to_owned(),
-            updated: moment_with_zone(instance.updated),
+            updated: known(instance.updated),
             availability_zone: String::new(),
             vpc: String::new(),
             nics: Nics { subnet_id: String::new() },

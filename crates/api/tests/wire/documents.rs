@@ -56,7 +56,8 @@ fn references_lead_somewhere_and_ids_are_unique() {
             assert!(schemas.contains_key(name), "{name}");
         }
         for name in schemas.keys() {
-            let is_line = name == "MemberLine";
+            // Lines of a stream have no place of their own in such a document.
+            let is_line = ["MemberLine", "MembersFailure"].contains(&name.as_str());
             assert!(is_line || text.contains(&format!("/schemas/{name}\"")), "nothing uses {name}");
         }
         let paths = document["paths"].as_object().unwrap().values();

@@ -25,6 +25,10 @@ pub(crate) async fn happen(room: &Room, event: &str, names: &mut Names) {
             let ready = InstanceState::Ready;
             learn(&room.add_instance_as(&room.ours, name, EngineKind::MySql, ready).await, names);
         }
+        ["an", "unfinished", "instance", "called", name] => {
+            let (engine, unfinished) = (EngineKind::PostgreSql, InstanceState::Registering);
+            learn(&room.add_instance_as(&room.ours, name, engine, unfinished).await, names);
+        }
         ["an", "unreachable", "instance", "called", name] => {
             let (engine, away) = (EngineKind::PostgreSql, InstanceState::Unreachable);
             learn(&room.add_instance_as(&room.ours, name, engine, away).await, names);
