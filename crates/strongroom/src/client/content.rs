@@ -2,7 +2,7 @@
 
 use futures_util::StreamExt;
 use reqwest::Method;
-use strongroom_api::native::wire::{ContentRequest, MemberLine};
+use strongroom_api::native::wire::{ContentRequest, MemberLine, MembersFailure};
 use strongroom_core::member::{MemberKind, MemberPath};
 use strongroom_core::{Error, ErrorKind, Result, Retry};
 use strongroom_service::content::{ContentEvent, ContentParser};
@@ -61,7 +61,13 @@ fn member(line: &[u8]) -> Result<MemberInfo> {
         Error::new(ErrorKind::Unavailable, format!("The server's list of files cannot be used: {what}."))
             .with_hint("use a strongroom command of the same release as the server")
     };
-    let line: MemberLine = serde_json::from_slice(line).map_err(|error| broken(&error))?;
+    let line: MemberLine = match serde_json::from_slice(line) {
+        Ok(line) => line,
+        Err(error) => {
+            let failure: MembersFailure = serde_json::from_slice(line).map_err(|_| broken(&error))?;
+            return Err(error_of(failure.error.into()));
+        }
+    };
     let path = match (line.path, line.path_hex) {
         (Some(path), None) => path.into_bytes(),
         (None, Some(digits)) => hex::decode(digits).map_err(|error| broken(&error))?,

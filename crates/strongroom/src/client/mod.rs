@@ -11,7 +11,6 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use strongroom_api::native::wire::ErrorBody;
-use strongroom_core::ErrorKind;
 use strongroom_service::kind_of;
 use url::Url;
 
@@ -214,17 +213,22 @@ async fn refusal(response: Response) -> Stop {
         return Stop::new(Exit::Failed, format!("the server answered {status}"))
             .with_hint("is this a strongroom server of the same release?");
     };
-    let exit = kind_of(&body.code).map_or(Exit::Failed, |kind| match kind {
-        // The source's lack of an answer is the server's finding, not a server out of reach.
-        ErrorKind::Unavailable if status == StatusCode::CONFLICT => Exit::Failed,
-        kind => Exit::of(kind),
-    });
-    let exit = if body.field.is_some() { Exit::Usage } else { exit };
-    Stop {
-        exit,
-        code: Some(body.code),
-        message: body.message,
-        hint: Some(body.hint).filter(|hint| !hint.is_empty()),
-        request_id: Some(body.request_id),
+    body.into()
+}
+
+impl From<ErrorBody> for Stop {
+    fn from(body: ErrorBody) -> Self {
+        let exit = if body.field.is_some() {
+            Exit::Usage
+        } else {
+            kind_of(&body.code).map_or(Exit::Failed, Exit::of)
+        };
+        Self {
+            exit,
+            code: Some(body.code),
+            message: body.message,
+            hint: Some(body.hint).filter(|hint| !hint.is_empty()),
+            request_id: Some(body.request_id),
+        }
     }
 }
