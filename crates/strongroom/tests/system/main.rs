@@ -12,3 +12,4 @@ mod kills;
 mod leaks;
 mod seed_call;
 mod tls;
+mod versions;

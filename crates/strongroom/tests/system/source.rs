@@ -26,7 +26,11 @@ pub(crate) fn digest(server: &PostgresServer) -> String {
 impl Source {
     /// About `megabytes` in two tables.
     pub(crate) fn filled(megabytes: u32) -> Self {
-        let server = PostgresServer::start(VERSION, &Options::default()).unwrap();
+        Self::of_version(VERSION, megabytes)
+    }
+
+    pub(crate) fn of_version(version: u32, megabytes: u32) -> Self {
+        let server = PostgresServer::start(version, &Options::default()).unwrap();
         server
             .psql("postgres", &format!("create role {ROLE} login replication password '{PASSWORD}'"))
             .unwrap();
