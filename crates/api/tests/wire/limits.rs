@@ -144,6 +144,22 @@ async fn a07_a_body_too_large_is_refused_before_it_came() {
     assert_eq!(room.stored().await, before);
 }
 
+/// Without an announced length the limit is met while reading.
+#[tokio::test]
+async fn a07_a_body_in_chunks_has_the_same_limit() {
+    let room = Room::furnish(ApiSettings::default(), None).await;
+    let wish = "{}";
+    for (length, status, code) in
+        [(limits::BODY_SIZE_BYTES_MAX, 400, "RDS.0001"), (limits::BODY_SIZE_BYTES_MAX + 1, 413, "RDS.0042")]
+    {
+        let body = format!("{wish}{}", " ".repeat(length - wish.len()));
+        let head = post_head(&room, "Transfer-Encoding: chunked\r\nConnection: close");
+        let bytes = format!("{head}{length:x}\r\n{body}\r\n0\r\n\r\n");
+        let reply = parse(&speak(room.addr, bytes.as_bytes()).await).unwrap();
+        assert_eq!((reply.status, reply.v1_code().as_str()), (status, code), "{}", reply.text());
+    }
+}
+
 #[tokio::test]
 async fn a07_a_body_shorter_than_announced_is_no_body() {
     let room = Room::furnish(short(), None).await;

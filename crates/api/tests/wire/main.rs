@@ -11,6 +11,7 @@ mod engine;
 mod events;
 mod headers;
 mod limits;
+mod lists;
 mod log;
 mod measures;
 mod order;

@@ -176,7 +176,8 @@ impl Room {
             name: format!("project-of-{}", tenant.name),
             domain_id: "domain".to_owned(),
             domain_name: "Domain".to_owned(),
-            backup_quota: Some(5),
+            // Ours has a limit, theirs has none.
+            backup_quota: (tenant.name == "ours").then_some(5),
         };
         let user = User {
             id: tenant.user.clone(),
