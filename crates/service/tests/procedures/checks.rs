@@ -175,6 +175,36 @@ async fn a_deleted_backup_is_not_accused() {
     room.assert_all_restore().await;
 }
 
+/// As before, at each look at the backup's manifest in turn, the comparison with its row included.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_is_deleted_under_the_check_is_not_accused() {
+    let room = Room::new().await;
+    room.completed("other").await;
+    for look in 1.. {
+        room.engine.touch(look as u8);
+        let backup = room.completed(&format!("gone-{look}")).await;
+        let manifest: &'static str = Box::leak(format!("/at/{}", backup.attempt_id.unwrap()).into());
+        let check = ask_check(&room, Level::Presence).await;
+        let mut checker = room.process().await;
+        let when = When::Nth(look, "get", manifest);
+        checker.store.arm(Fault { when, what: What::Freeze, edge: Edge::Before });
+        let gate = checker.store.gate.clone();
+        let running = tokio::spawn(async move { checker.worker.run_due().await });
+        until("the check stands or ends", async || gate.has_arrived() || running.is_finished()).await;
+        let is_over = running.is_finished();
+        room.delete(&backup).await;
+        room.process().await.worker.run_due().await;
+        until("the backup is gone", async || room.row(&backup).await.is_none()).await;
+        gate.release();
+        running.await.unwrap();
+        assert_eq!(room.job(&check).await.result.unwrap()["findings"], serde_json::json!([]), "{look}");
+        if is_over {
+            assert!(look > 2, "the check and the comparison look at it");
+            break;
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_are_compared_with_their_manifests() {
     let room = Room::new().await;

@@ -92,6 +92,7 @@ pub(crate) struct ScriptedEngine {
     /// Calls of `finish_restore` that fail after they changed the directory.
     pub(crate) bad_finishes: AtomicUsize,
     pub(crate) tablespaces: Mutex<Vec<Tablespace>>,
+    probe_error: Mutex<Option<fn() -> Error>>,
 }
 
 pub(crate) fn identity() -> SourceIdentity {
@@ -110,12 +111,18 @@ impl ScriptedEngine {
             calls: AtomicUsize::new(0),
             bad_finishes: AtomicUsize::new(0),
             tablespaces: Mutex::default(),
+            probe_error: Mutex::default(),
         })
     }
 
     /// What the coming calls do; after them every call is whole.
     pub(crate) fn play(&self, acts: impl IntoIterator<Item = Act>) {
         *self.script.lock().unwrap() = acts.into_iter().collect();
+    }
+
+    /// What looking at the source fails with.
+    pub(crate) fn fail_probes(&self, error: Option<fn() -> Error>) {
+        *self.probe_error.lock().unwrap() = error;
     }
 
     pub(crate) fn calls(&self) -> usize {
@@ -172,6 +179,9 @@ impl Engine for ScriptedEngine {
     }
 
     fn probe(&self, _source: &Source, _cancel: &CancelToken) -> Result<Probe> {
+        if let Some(error) = *self.probe_error.lock().unwrap() {
+            return Err(error());
+        }
         Ok(Probe { identity: Some(identity()), lines: Vec::new() })
     }
 

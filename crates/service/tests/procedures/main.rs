@@ -10,6 +10,7 @@ mod deletes;
 mod engine;
 mod hostile;
 mod kills;
+mod requests;
 mod restores;
 mod room;
 mod store;

@@ -71,6 +71,10 @@ impl Gate {
         self.wait_for(|(_, released)| *released);
     }
 
+    pub(crate) fn has_arrived(&self) -> bool {
+        self.state.lock().unwrap().0
+    }
+
     /// Waits until the thread has come. Blocks.
     pub(crate) fn arrived(&self) {
         self.wait_for(|(arrived, _)| *arrived);

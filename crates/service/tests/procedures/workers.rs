@@ -145,7 +145,8 @@ async fn p04_a_cancel_after_the_seal_comes_too_late() {
     room.assert_all_restore().await;
 }
 
-/// Its first worker died after the seal; cancelling what waits must not make it FAILED.
+/// Its first worker died after the seal, or lost the store there and gave the job back: cancelling
+/// what waits must not make it FAILED.
 #[tokio::test(flavor = "multi_thread")]
 async fn p04_cancelling_a_dead_workers_sealed_backup_publishes_it() {
     let room = Room::new().await;
@@ -153,10 +154,14 @@ async fn p04_cancelling_a_dead_workers_sealed_backup_publishes_it() {
         let backup = room.ask(&format!("sealed-{waits}")).await.unwrap();
         let mut process = room.process().await;
         let when = When::On("put_new", "/at/");
-        // Either the process dies, or the answer is lost and the store stays away for a while.
-        let what = if waits { What::Fail } else { What::Die };
-        process.store.arm(Fault { when, what, edge: Edge::After });
+        if waits {
+            // The store stays away, the catalog does not.
+            process.store.at_death(|| {});
+        }
+        process.store.arm(Fault { when, what: What::Die, edge: Edge::After });
         process.worker.run_due().await;
+        let state = if waits { JobState::Ready } else { JobState::Leased };
+        assert_eq!(room.job(&backup.job_id).await.state, state);
         cancel(&room, &backup.job_id).await;
         room.advance_past_leases();
         room.process().await.worker.run_due().await;
