@@ -16,7 +16,7 @@ use crate::parts::Service;
 impl Service {
     /// Numbers of the repository, and where it is.
     pub async fn repository_stat(&self, scope: &Scope) -> Result<(RepositoryStat, String)> {
-        scope.require(Action::Read)?;
+        scope.require(Action::Administer)?;
         let stat = self.blocking(|service| service.repository().stat()).await?;
         Ok((stat, self.parts().location.clone()))
     }

@@ -95,7 +95,7 @@ async fn the_table_of_roles() {
         (Role::Viewer, Ask::get(&job)),
         (Role::Operator, Ask::post(&format!("{job}/cancel"), "")),
         (Role::Viewer, Ask::get(&format!("{job}/events"))),
-        (Role::Viewer, Ask::get(&native("/repository"))),
+        (Role::Admin, Ask::get(&native("/repository"))),
         (Role::Admin, Ask::post(&native("/repository/check"), "{}")),
         (Role::Admin, Ask::post(&native("/repository/forget"), "{}")),
         (Role::Admin, Ask::get(&native("/tokens"))),
