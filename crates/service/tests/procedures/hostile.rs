@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use strongroom_core::backup::BackupState;
 use strongroom_core::member::MemberPath;
 use strongroom_core::{Error, ErrorKind, Result};
+use strongroom_repository::{Frame, FrameBody};
 use strongroom_service::content::ContentEvent;
 use strongroom_service::restore::{ContentSource, MemberInfo, TargetState};
 
@@ -118,6 +119,8 @@ enum Lie {
     BehindTheEnd,
     /// The first frame of each segment is left out.
     Gap,
+    /// One frame comes again in the place of the next one: the length is right.
+    Again,
     /// Every frame comes twice.
     Twice,
     /// Segments end without their bytes.
@@ -146,7 +149,9 @@ impl ContentSource for Liar<'_> {
         }
         let (mut is_first, mut ended) = (true, 0);
         let first = segments[0];
+        let mut before: Option<ContentEvent> = None;
         self.0.content(segments, &mut |event| {
+            let again = before.replace(event.clone());
             match (&event, self.1) {
                 (ContentEvent::Frame(_), Lie::NoBytes) | (ContentEvent::End { .. }, Lie::Silence) => {
                     return Ok(());
@@ -154,6 +159,14 @@ impl ContentSource for Liar<'_> {
                 (ContentEvent::Frame(_), Lie::Gap) if is_first => {
                     is_first = false;
                     return Ok(());
+                }
+                (ContentEvent::Frame(now), Lie::Again) => {
+                    if let Some(ContentEvent::Frame(again)) = again
+                        && (again.member, again.segment) == (now.member, now.segment)
+                        && length(&again) == length(now)
+                    {
+                        return out(ContentEvent::Frame(again));
+                    }
                 }
                 (ContentEvent::Frame(_), Lie::Twice) => out(event.clone())?,
                 (ContentEvent::Frame(_), Lie::StrangeMember) => out(frame(999, 0, 0, b"evil"))?,
@@ -170,6 +183,13 @@ impl ContentSource for Liar<'_> {
     }
 }
 
+fn length(frame: &Frame) -> u64 {
+    match &frame.body {
+        FrameBody::Data(data) => data.len() as u64,
+        FrameBody::Fill { length, .. } => *length,
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn s05_a_server_that_sends_something_else_restores_nothing_wrong() {
     let mut bench = Bench::new().await;
@@ -178,6 +198,7 @@ async fn s05_a_server_that_sends_something_else_restores_nothing_wrong() {
         Lie::StrangeSegment,
         Lie::BehindTheEnd,
         Lie::Gap,
+        Lie::Again,
         Lie::Twice,
         Lie::NoBytes,
         Lie::EarlyEnd,

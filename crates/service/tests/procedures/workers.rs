@@ -214,7 +214,8 @@ async fn m06_a_worker_without_a_catalog_stops_in_time_and_changes_nothing() {
     let running = tokio::spawn(async move { process.worker.run_due().await });
     streaming(&room).await;
     catalog.close().await;
-    running.await.unwrap();
+    // The engine waits for a minute when nobody stops it.
+    tokio::time::timeout(Duration::from_secs(30), running).await.unwrap().unwrap();
     assert_eq!(room.job(&backup.job_id).await.state, JobState::Leased);
     room.assert_whole().await;
     room.advance_past_leases();
