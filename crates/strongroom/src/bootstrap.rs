@@ -94,7 +94,9 @@ async fn open_catalog(
     random: &Arc<dyn Randomness>,
     clock: &Arc<dyn Clock>,
 ) -> Outcome<Catalog> {
-    let url = format!("sqlite://{}", file.display());
+    // The address is parsed again: what has a meaning in it must stand for itself.
+    let path = file.display().to_string().replace('%', "%25").replace('?', "%3F").replace('#', "%23");
+    let url = format!("sqlite://{path}");
     Ok(Catalog::open(&url, key.catalog_key(), random.clone(), clock.now()).await?)
 }
 

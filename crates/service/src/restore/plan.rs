@@ -47,7 +47,7 @@ pub struct RestorePlan {
     pub target: PathBuf,
     pub state: TargetState,
     pub bytes: u64,
-    /// Bytes still to be written; less than `bytes` when a restore goes on.
+    /// Room where the target is, or will be.
     pub free_bytes: u64,
     pub tablespaces: Vec<TablespaceTarget>,
 }

@@ -23,6 +23,8 @@ pub(crate) use content::HttpContent;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longer than the server's own limit for a request, which checks a source that may be slow.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(90);
+/// A stream in which nothing came for so long is cut; a restore asks again and goes on.
+const SILENCE_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// Where the server is. `STRONGROOM_ENDPOINT` and `STRONGROOM_TOKEN` say it; without them the
 /// data directory of a server on this host does.
@@ -74,18 +76,20 @@ impl Client {
         self.endpoint.as_str().trim_end_matches('/')
     }
 
-    /// The address of a path, each part taken as it is.
-    fn url(&self, parts: &[&str]) -> Url {
+    fn request(&self, method: Method, parts: &[&str]) -> RequestBuilder {
+        self.request_with(method, parts, &[])
+    }
+
+    /// A request to a path, each part of it and of the query taken as it is.
+    fn request_with(&self, method: Method, parts: &[&str], query: &[(&str, &str)]) -> RequestBuilder {
         let mut url = self.endpoint.clone();
         if let Ok(mut path) = url.path_segments_mut() {
             path.pop_if_empty().extend(["strongroom", "v1"]).extend(parts);
         }
-        url
-    }
-
-    fn request(&self, method: Method, parts: &[&str]) -> RequestBuilder {
-        let request =
-            self.http.request(method, self.url(parts)).header("X-Auth-Token", self.token.expose_secret());
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        let request = self.http.request(method, url).header("X-Auth-Token", self.token.expose_secret());
         match &self.project {
             Some(project) => request.header("X-Project-Id", project),
             None => request,
@@ -123,13 +127,7 @@ impl Client {
         parts: &[&str],
         query: &[(&str, &str)],
     ) -> Outcome<T> {
-        let mut request = self.request(Method::GET, parts);
-        if !query.is_empty() {
-            let mut url = self.url(parts);
-            url.query_pairs_mut().extend_pairs(query);
-            request = self.http.get(url).header("X-Auth-Token", self.token.expose_secret());
-        }
-        self.answer(request).await
+        self.answer(self.request_with(Method::GET, parts, query)).await
     }
 
     pub(crate) async fn post<T: DeserializeOwned>(
@@ -178,6 +176,7 @@ fn http_client(options: &ClientOptions) -> Outcome<reqwest::Client> {
     // A proxy of the environment is for the world outside; credentials never go through it.
     let mut builder = reqwest::Client::builder()
         .connect_timeout(CONNECT_TIMEOUT)
+        .read_timeout(SILENCE_TIMEOUT)
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none());
     if let Some(path) = &options.server_ca_file {

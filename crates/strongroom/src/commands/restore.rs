@@ -158,6 +158,9 @@ fn say_plan(wish: &Wish) {
         state_words(plan.state),
         size(plan.free_bytes)
     ));
+    if plan.free_bytes < plan.bytes && plan.state != TargetState::Resumable && plan.tablespaces.is_empty() {
+        output::note("! There is not enough room for it: the restore would be refused.");
+    }
     for space in &plan.tablespaces {
         let why = if space.by_default { " (not mapped: beside the target)" } else { "" };
         output::note(format_args!(

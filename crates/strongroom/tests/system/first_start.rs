@@ -51,6 +51,15 @@ fn a_first_start_that_is_killed_anywhere_is_completed_by_the_next() {
 }
 
 #[test]
+fn a_data_directory_may_have_any_name() {
+    let mut room = Room::empty();
+    room.name = "d %41 ? # ä".to_owned();
+    room.serve();
+    assert_eq!(room.json(&["backup", "list"])["backups"], serde_json::json!([]));
+    assert!(room.data_dir().join("catalog.sqlite").exists());
+}
+
+#[test]
 fn one_server_at_a_time() {
     let room = Room::serving();
     let second = room.serve_refused().expect(4);

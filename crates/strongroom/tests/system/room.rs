@@ -17,6 +17,8 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(40);
 
 pub(crate) struct Room {
     pub(crate) scratch: TempDir,
+    /// Of the data directory.
+    pub(crate) name: String,
     pub(crate) options: Vec<String>,
     server: Option<Child>,
     pub(crate) endpoint: String,
@@ -62,7 +64,7 @@ impl Room {
     /// A folder and nothing in it yet.
     pub(crate) fn empty() -> Self {
         let scratch = tempfile::Builder::new().prefix("strongroom-room-").tempdir().unwrap();
-        Self { scratch, options: Vec::new(), server: None, endpoint: String::new() }
+        Self { scratch, name: "data".to_owned(), options: Vec::new(), server: None, endpoint: String::new() }
     }
 
     pub(crate) fn serving() -> Self {
@@ -72,7 +74,7 @@ impl Room {
     }
 
     pub(crate) fn data_dir(&self) -> PathBuf {
-        self.scratch.path().join("data")
+        self.scratch.path().join(&self.name)
     }
 
     pub(crate) fn repository(&self) -> PathBuf {
