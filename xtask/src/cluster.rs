@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::Context;
+use clap::ValueEnum;
 use strongroom_testkit::postgres::{self, Options, PostgresServer};
 
 use crate::packages;
@@ -32,10 +33,36 @@ pub(crate) fn installed_version() -> anyhow::Result<u32> {
     find().context("a PostgreSQL server was just found")
 }
 
+/// What the text of an order is made of; a compressor feels the difference.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Text {
+    /// Digests in hex, another one in each row: half of it is entropy
+    Digests,
+    /// Blanks, as pgbench fills its accounts with
+    Blank,
+}
+
+impl Text {
+    const fn column(self) -> &'static str {
+        match self {
+            Self::Digests => "md5(id::text) || md5((id * 31)::text)",
+            Self::Blank => "''::char(84)",
+        }
+    }
+
+    const fn changed(self) -> &'static str {
+        match self {
+            Self::Digests => "md5(random()::text) || md5(random()::text)",
+            Self::Blank => "note",
+        }
+    }
+}
+
 /// The server of the shop.
 pub(crate) struct Shop {
     pub(crate) server: PostgresServer,
     orders: u64,
+    text: Text,
 }
 
 /// What the shop's server is made with.
@@ -56,12 +83,13 @@ impl Shop {
         let server = PostgresServer::start(version, options)?;
         server.psql("postgres", &format!("CREATE ROLE {ROLE} LOGIN REPLICATION PASSWORD '{PASSWORD}'"))?;
         server.psql("postgres", "CREATE DATABASE shop")?;
-        Ok(Self { server, orders: 0 })
+        Ok(Self { server, orders: 0, text: Text::Digests })
     }
 
     /// Fills the tables, two sessions beside each other, until they and their indexes take about `gb`.
-    pub(crate) fn fill(&mut self, gb: f64) -> anyhow::Result<()> {
+    pub(crate) fn fill(&mut self, gb: f64, text: Text) -> anyhow::Result<()> {
         self.orders = rows(gb);
+        self.text = text;
         let orders = self.orders;
         let customers = orders / 10;
         let big = format!(
@@ -69,10 +97,11 @@ impl Shop {
                SELECT id, 1 + (random() * {customers})::bigint AS customer_id,
                       timestamptz '2026-01-01' + id * interval '7 seconds' AS placed,
                       (random() * 500)::numeric(8, 2) AS amount,
-                      md5(id::text) || md5((id * 31)::text) AS note
+                      {} AS note
                  FROM generate_series(1, {orders}) AS id;
              ALTER TABLE orders ADD PRIMARY KEY (id);
-             VACUUM (FREEZE, ANALYZE) orders;"
+             VACUUM (FREEZE, ANALYZE) orders;",
+            text.column()
         );
         let small = format!(
             "CREATE TABLE customers AS
@@ -109,9 +138,10 @@ impl Shop {
     /// One row in a hundred of the biggest table, at random all over it.
     pub(crate) fn change_one_percent(&self) -> anyhow::Result<()> {
         let update = format!(
-            "UPDATE orders SET amount = amount + 1, note = md5(random()::text) || md5(random()::text)
+            "UPDATE orders SET amount = amount + 1, note = {changed}
               WHERE id IN (SELECT 1 + (random() * {orders})::bigint FROM generate_series(1, {orders} / 100))",
-            orders = self.orders
+            orders = self.orders,
+            changed = self.text.changed()
         );
         self.server.psql("shop", &update)?;
         self.server.psql("shop", "CHECKPOINT")?;
@@ -153,7 +183,7 @@ mod tests {
     #[test]
     fn real_server_a_changed_shop_is_told_from_an_unchanged_one() {
         let mut shop = Shop::open(installed_version().unwrap(), &options(false)).unwrap();
-        shop.fill(0.01).unwrap();
+        shop.fill(0.01, Text::Digests).unwrap();
         let before = digests(&shop.server).unwrap();
         assert_eq!(digests(&shop.server).unwrap(), before);
         shop.change_one_percent().unwrap();

@@ -119,7 +119,7 @@ impl Stage {
             format!("A PostgreSQL {} of its own, with about {gb} GB of a shop's orders", self.version);
         let begun = self.step(&title)?;
         let mut shop = Shop::open(self.version, &cluster::options(true))?;
-        shop.fill(gb)?;
+        shop.fill(gb, cluster::Text::Digests)?;
         say::note(format_args!("   port {}, {} MiB", shop.server.port(), shop.bytes()? / MIB));
         self.shop = Some(shop);
         done(begun);

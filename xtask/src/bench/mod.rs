@@ -8,6 +8,7 @@ mod postgres;
 
 use clap::{Args, Subcommand};
 
+use crate::cluster::Text;
 use crate::demo::parse_gb;
 use crate::interrupt;
 
@@ -24,6 +25,9 @@ pub(crate) struct PostgresOptions {
     /// Size of the database in gigabytes
     #[arg(long, default_value_t = 1.0, value_parser = parse_gb)]
     gb: f64,
+    /// What the text columns hold
+    #[arg(long, value_enum, default_value = "digests")]
+    text: Text,
     /// Repetitions; the medians are shown
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=99))]
     runs: u32,

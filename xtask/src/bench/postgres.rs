@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 use super::meter::{self, Cost};
 use super::{PostgresOptions, machine, page};
-use crate::cluster::{self, Shop};
+use crate::cluster::{self, Shop, Text};
 use crate::http::Client;
 use crate::room::{self, Room};
 use crate::{interrupt, say};
@@ -43,10 +43,14 @@ pub(crate) fn run(options: &PostgresOptions) -> anyhow::Result<()> {
     let mut bench = Bench { program, scratch, rows: Vec::new(), source_bytes: 0 };
     for run in 1..=options.runs {
         say::step(format_args!("run {run} of {}", options.runs));
-        bench.measure(version, options.gb)?;
+        bench.measure(version, options)?;
     }
     let section = bench.section(version, options.runs);
-    page::publish("postgres", &section, options.write)
+    let name = match options.text {
+        Text::Digests => "postgres",
+        Text::Blank => "postgres-blank",
+    };
+    page::publish(name, &section, options.write)
 }
 
 struct Bench {
@@ -59,10 +63,10 @@ struct Bench {
 
 impl Bench {
     /// One complete run with a fresh database and a fresh repository.
-    fn measure(&mut self, version: u32, gb: f64) -> anyhow::Result<()> {
+    fn measure(&mut self, version: u32, options: &PostgresOptions) -> anyhow::Result<()> {
         let mut shop = Shop::open(version, &cluster::options(false))?;
         say::note("filling the database");
-        shop.fill(gb)?;
+        shop.fill(options.gb, options.text)?;
         let data_dir = self.scratch.path().join("data");
         let room = Room::start(&self.program, &data_dir)?;
         self.register(&room, &shop)?;
