@@ -28,9 +28,10 @@ impl Exit {
     pub(crate) fn of(kind: ErrorKind) -> Self {
         match kind {
             ErrorKind::Parameter(_) | ErrorKind::BodyMissing | ErrorKind::BodyTooLarge => Self::Usage,
-            ErrorKind::InstanceNotFound | ErrorKind::BackupNotFound | ErrorKind::JobNotFound => {
-                Self::NotFound
-            }
+            ErrorKind::InstanceNotFound
+            | ErrorKind::BackupNotFound
+            | ErrorKind::JobNotFound
+            | ErrorKind::RouteUnknown => Self::NotFound,
             ErrorKind::TooManyRequests
             | ErrorKind::NotAuthenticated
             | ErrorKind::WrongProject
@@ -54,8 +55,7 @@ impl Exit {
             ErrorKind::Damage => Self::VerificationFailed,
             ErrorKind::SourceUnreachable | ErrorKind::Unavailable => Self::Unreachable,
             ErrorKind::WrongKey => Self::WrongKey,
-            ErrorKind::RouteUnknown
-            | ErrorKind::MethodNotAllowed
+            ErrorKind::MethodNotAllowed
             | ErrorKind::SourceHostile
             | ErrorKind::DiskFull
             | ErrorKind::Fenced

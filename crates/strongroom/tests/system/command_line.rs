@@ -26,6 +26,7 @@ fn exit_codes_tell_what_happened() {
         (3, &["job", "show", "0123456789abcdef0123456789abcdef"]),
         (3, &["backup", "create", "nothing-there", "--name", "name"]),
         (3, &["explain", "no_such_code"]),
+        (3, &["token", "revoke", "nothing-there"]),
         (4, &["restore", "x", "--to-dir", "/x", "--to-time", "2026-01-01T00:00:00Z"]),
     ] {
         let done = room.run(arguments);
