@@ -28,6 +28,7 @@ enum Part {
     Catalog,
     Repository,
     Postgres,
+    Restore,
     Service,
     Api,
     /// Whole stories through the executable
@@ -42,6 +43,7 @@ impl Part {
             Self::Catalog => "strongroom-catalog",
             Self::Repository => "strongroom-repository",
             Self::Postgres => "strongroom-engine-postgres",
+            Self::Restore => "strongroom-restore",
             Self::Service => "strongroom-service",
             Self::Api => "strongroom-api",
             Self::System => "strongroom",

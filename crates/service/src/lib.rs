@@ -20,7 +20,6 @@ mod procedures;
 mod reading;
 mod recovery_kit;
 mod repository_state;
-pub mod restore;
 mod tokens;
 pub mod work;
 
@@ -40,3 +39,5 @@ pub use tokens::{IssuedToken, NewToken};
 /// What callers see of the catalog's own types.
 pub use strongroom_catalog::{BackupFilter, Cursor, MetricsReading, Role, TokenRow};
 pub use strongroom_repository::{BackupReader, RepositoryStat};
+/// The one writer of restored files.
+pub use strongroom_restore as restore;

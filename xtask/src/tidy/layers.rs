@@ -17,7 +17,11 @@ const EDGES: &[(&str, &[&str])] = &[
     ("strongroom-catalog", &["strongroom-core"]),
     ("strongroom-repository", &["strongroom-core"]),
     ("strongroom-engine-postgres", &["strongroom-core"]),
-    ("strongroom-service", &["strongroom-core", "strongroom-catalog", "strongroom-repository"]),
+    ("strongroom-restore", &["strongroom-core", "strongroom-repository"]),
+    (
+        "strongroom-service",
+        &["strongroom-core", "strongroom-catalog", "strongroom-repository", "strongroom-restore"],
+    ),
     ("strongroom-api", &["strongroom-core", "strongroom-service"]),
     (
         "strongroom",

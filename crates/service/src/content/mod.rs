@@ -4,7 +4,8 @@
 mod parser;
 mod writer;
 
-pub use parser::{ContentEvent, ContentParser};
+pub use parser::ContentParser;
+pub use strongroom_restore::ContentEvent;
 pub use writer::ContentWriter;
 
 /// Begins every stream.

@@ -4,19 +4,12 @@
 use serde::Deserialize;
 use strongroom_core::{Error, ErrorKind, Result, Retry};
 use strongroom_repository::{Frame, FrameBody};
+use strongroom_restore::ContentEvent;
 
 use super::{
     DATA, DATA_BYTES_MAX, END_OF_SEGMENT, END_OF_STREAM, ERROR, ERROR_BYTES_MAX, FILL, HEADER_BYTES, MAGIC,
 };
 use crate::failure::kind_of;
-
-/// What a stream tells.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ContentEvent {
-    Frame(Frame),
-    SegmentEnd { member: u64, segment: u32 },
-    End { segments: u64 },
-}
 
 /// A parser that is fed.
 #[derive(Debug, Default)]

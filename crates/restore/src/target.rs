@@ -20,7 +20,7 @@ const BENEATH: ResolveFlags =
     ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
 
 /// The directories a restore writes to.
-pub(super) struct Target {
+pub(crate) struct Target {
     data: Root,
     tablespaces: Vec<(String, Root)>,
 }
@@ -49,7 +49,7 @@ struct Place<'a> {
 }
 
 impl Target {
-    pub(super) fn open(plan: &RestorePlan) -> Result<Self> {
+    pub(crate) fn open(plan: &RestorePlan) -> Result<Self> {
         let tablespaces = plan
             .tablespaces
             .iter()
@@ -88,12 +88,12 @@ impl Target {
     }
 
     /// Whether a member is written here at all. One that has no place is told when it is prepared.
-    pub(super) fn holds(&self, member: &MemberInfo) -> bool {
+    pub(crate) fn holds(&self, member: &MemberInfo) -> bool {
         !matches!(self.place(&member.path), Ok(None))
     }
 
     /// Makes a directory, or an empty file of the right size.
-    pub(super) fn prepare(&self, member: &MemberInfo) -> Result<()> {
+    pub(crate) fn prepare(&self, member: &MemberInfo) -> Result<()> {
         let Some(place) = self.place(&member.path)? else { return Ok(()) };
         if place.below.as_os_str().is_empty() {
             return Ok(());
@@ -112,7 +112,7 @@ impl Target {
     }
 
     /// Opens a prepared file for writing at positions.
-    pub(super) fn writer(&self, path: &MemberPath) -> Result<TargetFile> {
+    pub(crate) fn writer(&self, path: &MemberPath) -> Result<TargetFile> {
         let place =
             self.place(path)?.ok_or_else(|| Error::internal("a member that is not written was asked for"))?;
         let file = open_beneath(&place, OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, 0)?;
@@ -120,7 +120,7 @@ impl Target {
     }
 
     /// Sets mode and time of a finished member and checks a file's size.
-    pub(super) fn finish(&self, member: &MemberInfo) -> Result<()> {
+    pub(crate) fn finish(&self, member: &MemberInfo) -> Result<()> {
         let Some(place) = self.place(&member.path)? else { return Ok(()) };
         if place.below.as_os_str().is_empty() {
             return Ok(());
@@ -145,7 +145,7 @@ impl Target {
     }
 
     /// Makes all bytes and names durable: one sync of each file system written to.
-    pub(super) fn sync(&self) -> Result<()> {
+    pub(crate) fn sync(&self) -> Result<()> {
         for root in std::iter::once(&self.data).chain(self.tablespaces.iter().map(|(_, root)| root)) {
             rustix::fs::syncfs(&root.directory).map_err(|error| unusable(&root.path, &error.into()))?;
         }
@@ -181,18 +181,18 @@ fn open_beneath(place: &Place<'_>, flags: OFlags, mode: u32) -> Result<File> {
 }
 
 /// One file being written.
-pub(super) struct TargetFile {
+pub(crate) struct TargetFile {
     file: File,
     path: PathBuf,
 }
 
 impl TargetFile {
-    pub(super) fn write_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
+    pub(crate) fn write_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
         self.file.write_all_at(bytes, offset).map_err(|error| unusable(&self.path, &error))
     }
 
     /// Zeroes are holes already: the file was made with its full length.
-    pub(super) fn fill_at(&self, byte: u8, length: u64, offset: u64) -> Result<()> {
+    pub(crate) fn fill_at(&self, byte: u8, length: u64, offset: u64) -> Result<()> {
         if byte == 0 {
             return Ok(());
         }

@@ -81,7 +81,7 @@ pub fn plan(
 
 /// Refuses a restore that cannot fit (faults.md D03). `needed` says how many bytes go where; what
 /// goes to one file system is counted together.
-pub(super) fn check_room(needed: &[(&Path, u64)]) -> Result<()> {
+pub(crate) fn check_room(needed: &[(&Path, u64)]) -> Result<()> {
     let mut disks: BTreeMap<u64, (&Path, u64)> = BTreeMap::new();
     for (path, bytes) in needed {
         let existing = existing_part(path);
@@ -216,7 +216,7 @@ fn not_empty(path: &Path) -> Error {
     .with_hint("give a directory that is absent or empty")
 }
 
-pub(super) fn unusable(path: &Path, error: &io::Error) -> Error {
+pub(crate) fn unusable(path: &Path, error: &io::Error) -> Error {
     let kind = match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorKind::DiskFull,
         _ => ErrorKind::Unavailable,

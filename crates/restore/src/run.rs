@@ -14,8 +14,7 @@ use strongroom_repository::{Frame, FrameBody, SEGMENT_SIZE_BYTES};
 use super::journal::{self, Done, Journal};
 use super::plan::{RestoreOptions, RestorePlan, TargetState, check_room};
 use super::target::{Target, TargetFile};
-use super::{ContentSource, MemberInfo};
-use crate::content::ContentEvent;
+use super::{ContentEvent, ContentSource, MemberInfo};
 
 /// Bytes asked for in one request, and made durable together: one sync of the file system costs
 /// far less than one of each small file. A kill loses at most one batch a connection.

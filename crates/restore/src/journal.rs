@@ -14,7 +14,7 @@ use strongroom_core::{Error, ErrorKind, Result};
 
 use super::plan::unusable;
 
-pub(super) const NAME: &str = ".strongroom-restore";
+pub(crate) const NAME: &str = ".strongroom-restore";
 const SCHEMA: u32 = 1;
 /// What a header may have at most; a tablespace map is a few lines.
 const HEADER_BYTES_MAX: u64 = 1 << 20;
@@ -31,13 +31,13 @@ struct Header {
 
 /// What an earlier run left durable.
 #[derive(Debug, Default)]
-pub(super) struct Done {
-    pub(super) segments: HashSet<(u64, u32)>,
+pub(crate) struct Done {
+    pub(crate) segments: HashSet<(u64, u32)>,
     /// Every member was in its place; the engine may have begun to finish the directory.
-    pub(super) finishing: bool,
+    pub(crate) finishing: bool,
 }
 
-pub(super) struct Journal {
+pub(crate) struct Journal {
     file: File,
     manifest_digest: String,
 }
@@ -54,7 +54,7 @@ fn read_header(reader: &mut impl BufRead) -> Option<Header> {
 }
 
 /// Whether the directory holds the journal of a restore of this very backup.
-pub(super) fn belongs_to(target: &Path, manifest_digest: &str) -> bool {
+pub(crate) fn belongs_to(target: &Path, manifest_digest: &str) -> bool {
     let Ok(file) = open(OpenOptions::new().read(true), &target.join(NAME)) else { return false };
     read_header(&mut BufReader::new(file))
         .is_some_and(|header| header.schema == SCHEMA && header.manifest_digest == manifest_digest)
@@ -62,7 +62,7 @@ pub(super) fn belongs_to(target: &Path, manifest_digest: &str) -> bool {
 
 /// Whether the directory holds nothing but a journal whose first line was cut by a kill: such a
 /// restore has written nothing yet.
-pub(super) fn is_stillborn(target: &Path) -> bool {
+pub(crate) fn is_stillborn(target: &Path) -> bool {
     let only = fs::read_dir(target).is_ok_and(|entries| {
         let names: Vec<_> = entries.flatten().take(2).map(|entry| entry.file_name()).collect();
         names == [OsStr::new(NAME)]
@@ -75,7 +75,7 @@ pub(super) fn is_stillborn(target: &Path) -> bool {
 
 impl Journal {
     /// Begins a journal, durable before anything else is written.
-    pub(super) fn begin(
+    pub(crate) fn begin(
         target: &Path,
         manifest_digest: &str,
         tablespaces: Vec<(String, String)>,
@@ -97,7 +97,7 @@ impl Journal {
 
     /// Goes on with a journal. A line that was cut by a kill, or is not as it was written, counts
     /// as not there: what it told of is restored again.
-    pub(super) fn resume(target: &Path, tablespaces: &[(String, String)]) -> Result<(Self, Done)> {
+    pub(crate) fn resume(target: &Path, tablespaces: &[(String, String)]) -> Result<(Self, Done)> {
         let path = target.join(NAME);
         let read = open(OpenOptions::new().read(true), &path).map_err(|error| unusable(&path, &error))?;
         let mut reader = BufReader::new(read);
@@ -127,14 +127,14 @@ impl Journal {
     }
 
     /// Notes segments whose bytes are durable.
-    pub(super) fn done(&mut self, segments: &[(u64, u32)]) -> Result<()> {
+    pub(crate) fn done(&mut self, segments: &[(u64, u32)]) -> Result<()> {
         let lines = segments.iter().map(|(member, segment)| self.line(&format!("{member}.{segment}")));
         let lines: String = lines.collect();
         self.append(&lines)
     }
 
     /// Notes that every member is in its place: from here on the engine may change them.
-    pub(super) fn finishing(&mut self) -> Result<()> {
+    pub(crate) fn finishing(&mut self) -> Result<()> {
         let line = self.line(FINISHING);
         self.append(&line)
     }
@@ -169,7 +169,7 @@ fn segment(what: &str) -> Option<(u64, u32)> {
 }
 
 /// The restore is whole: the journal goes.
-pub(super) fn remove(target: &Path) -> Result<()> {
+pub(crate) fn remove(target: &Path) -> Result<()> {
     let path = target.join(NAME);
     fs::remove_file(&path)
         .and_then(|()| File::open(target)?.sync_all())

@@ -1,6 +1,6 @@
 //! Restoring into a directory, where the command runs: members become files, the engine makes them
 //! startable. The content comes from a [`ContentSource`]: over HTTP, or from a repository in the
-//! same process.
+//! same process (`strongroom-extract`, engine-level verification).
 //!
 //! Owns what is written below the target and nothing else. Must never follow a link, leave the
 //! target, or overwrite what was there before it came.
@@ -12,8 +12,7 @@ mod target;
 
 use strongroom_core::Result;
 use strongroom_core::member::{MemberKind, MemberPath};
-
-use crate::content::ContentEvent;
+use strongroom_repository::Frame;
 
 pub use plan::{RestoreOptions, RestorePlan, TablespaceTarget, TargetState, plan};
 pub use run::{Restored, run};
@@ -28,6 +27,14 @@ pub struct MemberInfo {
     pub mode: u32,
     pub mtime_s: i64,
     pub segments: u32,
+}
+
+/// What a source of content tells while it answers a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ContentEvent {
+    Frame(Frame),
+    SegmentEnd { member: u64, segment: u32 },
+    End { segments: u64 },
 }
 
 /// Where the content of one backup comes from. Shared by threads.
