@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use strongroom_core::id::{AttemptId, LineageId};
-use strongroom_core::{Error, ErrorKind, Result};
+use strongroom_core::{Error, ErrorKind, Result, Retry};
 
 use crate::binary::{Cursor, Parsed, Put as _};
 use crate::frame::{self, Kind};
@@ -115,8 +115,13 @@ pub(crate) fn forget(store: &dyn Store, keys: &LineageKeys, attempt: AttemptId, 
     let mut payload = Vec::new();
     payload.put_i64(now_us);
     let key = layout::tombstone(&keys.lineage, attempt, last.unwrap_or(0));
-    // Already there means that somebody else forgot it at the same moment.
-    store.put_new(&key, &frame::wrap(Kind::Tombstone, &key, &payload)).map(|_| ())
+    // Already there means that somebody else forgot it at the same moment. Neither answer is
+    // believed: without its tombstone the backup would come back once its row is gone.
+    store.put_new(&key, &frame::wrap(Kind::Tombstone, &key, &payload))?;
+    match store.get(&key)? {
+        Some(object) => check(&keys.lineage, &key, &object),
+        None => Err(frame::missing(&key).with_retry(Retry::Later)),
+    }
 }
 
 /// Whether a mark says what its name promises, whatever it then means.

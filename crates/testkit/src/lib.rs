@@ -5,7 +5,10 @@
 
 pub mod account;
 pub mod debian;
+pub mod depth;
 pub mod postgres;
 pub mod postgres_binaries;
 pub mod postgres_ledger;
 pub mod skip;
+#[cfg(feature = "store")]
+pub mod store;

@@ -34,7 +34,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "strongroom-service",
         ],
     ),
-    ("strongroom-testkit", &["strongroom-core"]),
+    ("strongroom-testkit", &["strongroom-core", "strongroom-repository"]),
     ("xtask", &["strongroom-testkit"]),
 ];
 

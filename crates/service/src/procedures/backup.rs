@@ -44,11 +44,11 @@ pub(super) fn run(context: &JobContext) -> Result<()> {
     refuse_spent(context)?;
     let instance = instance_of(context, &backup)?;
     for _ in 0..PLANS_MAX {
-        let parent = lineage.latest_parent()?;
+        let parent = context.step("plan", || lineage.latest_parent())?;
         context.record("plan", json!({ "parent": parent.map(|parent| parent.to_string()) }))?;
         let id = AttemptId::new(context.service.uuid());
         context.record("open", json!({ "attempt": id.to_string() }))?;
-        match lineage.begin(start(context, id, parent)?)? {
+        match context.step("open", || lineage.begin(start(context, id, parent)?))? {
             Begun::ParentGone => {
                 tracing::info!(job.id = %context.job.id, "The parent was forgotten; planning anew.");
             }
@@ -149,14 +149,14 @@ fn work(
     attempt: Attempt,
 ) -> Result<(SealedSummary, Vec<String>)> {
     let record = catalog_record(context, backup, instance)?;
-    let facts = stream(context, instance, &attempt)?;
+    let facts = context.step("stream", || stream(context, instance, &attempt))?;
     context.record("stream", json!({ "done_bytes": context.progress.read().done_bytes }))?;
     context.progress.set_phase("reading-back");
-    let proven = attempt.prove()?;
+    let proven = context.step("prove", || attempt.prove())?;
     context.record("prove", json!(proven.counters()))?;
     context.progress.set_phase("sealing");
     let notes = proven.notes().to_vec();
-    match proven.seal(&facts, &record)? {
+    match context.step("seal", || proven.seal(&facts, &record))? {
         SealOutcome::Sealed(summary) => Ok((*summary, notes)),
         SealOutcome::Abandoned => Err(Error::new(
             ErrorKind::Fenced,
@@ -261,8 +261,10 @@ fn publish(
     };
     let detail = json!({ "stored_bytes": summary.stored_bytes });
     let audit = context.audit("backup.complete", backup.id.as_str(), detail);
-    context.catalog(|catalog| async move {
-        catalog.backup_publish(&context.fence, &backup.id, &published, &audit).await
+    context.step("publish", || {
+        context.catalog(|catalog| async move {
+            catalog.backup_publish(&context.fence, &backup.id, &published, &audit).await
+        })
     })?;
     tracing::info!(
         backup.id = %backup.id, job.id = %context.job.id, size_bytes = summary.totals.source_bytes,

@@ -16,8 +16,9 @@ const ROWS_PER_PAGE: u32 = 500;
 pub(super) fn run(context: &JobContext) -> Result<()> {
     let level = level_of(context)?;
     context.progress.set_phase("checking");
-    let mut report = context.service.repository().check(level, &context.cancel, &context.progress)?;
-    compare_rows(context, &mut report)?;
+    let mut report = context
+        .step("check", || context.service.repository().check(level, &context.cancel, &context.progress))?;
+    context.step("compare", || compare_rows(context, &mut report))?;
     let outcome = if report.passed() { Outcome::Passed } else { Outcome::Failed };
     let count = report.findings.len() as u64;
     context.service.inner.measures.add(Measurement::CorruptObjects { count });
@@ -31,7 +32,10 @@ pub(super) fn run(context: &JobContext) -> Result<()> {
     let audit =
         context.audit("repository.checked", context.service.repository().id(), json!({ "result": outcome }));
     let now = context.service.clock_reading();
-    context.catalog(|catalog| async move { catalog.job_succeed(&context.fence, &result, now, &audit).await })
+    context.step("record", || {
+        context
+            .catalog(|catalog| async move { catalog.job_succeed(&context.fence, &result, now, &audit).await })
+    })
 }
 
 fn compare_rows(context: &JobContext, report: &mut CheckReport) -> Result<()> {

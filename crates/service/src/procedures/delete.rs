@@ -3,7 +3,6 @@
 
 use serde_json::json;
 use strongroom_core::Result;
-use strongroom_repository::Verdict;
 
 use super::backup_of;
 use crate::work::JobContext;
@@ -14,21 +13,16 @@ pub(super) fn run(context: &JobContext) -> Result<()> {
     // A FAILED backup has abandoned attempts only: nothing in the repository to forget.
     if let Some(attempt) = backup.attempt_id {
         let lineage = context.service.repository().lineage(&backup.project_id, &backup.lineage_id)?;
-        if let Some(Verdict::Sealed(_)) = lineage.verdict(attempt).or_else(|error| match error.kind() {
-            // Whether or not the manifest can be read, the backup is to be forgotten.
-            strongroom_core::ErrorKind::Damage => {
-                lineage.forget(attempt)?;
-                Ok(None)
-            }
-            _ => Err(error),
-        })? {
-            lineage.forget(attempt)?;
-        }
+        // Without a look at the manifest: whether or not it can be read, or is there, the backup is to
+        // be forgotten.
+        context.step("forget", || lineage.forget(attempt))?;
         context.record("forget", json!({ "attempt": attempt.to_string() }))?;
     }
     let audit = context.audit("backup.gone", backup.id.as_str(), json!({}));
     let now = context.service.clock_reading();
-    context.catalog(
-        |catalog| async move { catalog.backup_remove(&context.fence, &backup.id, &audit, now).await },
-    )
+    context.step("remove", || {
+        context.catalog(|catalog| async move {
+            catalog.backup_remove(&context.fence, &backup.id, &audit, now).await
+        })
+    })
 }

@@ -13,7 +13,7 @@ use crate::work::JobContext;
 pub(super) fn run(context: &JobContext) -> Result<()> {
     let (backup, level) = (still_completed(context)?, level_of(context)?);
     context.progress.set_phase("checking");
-    let report = check(context, &backup, level)?;
+    let report = context.step("check", || check(context, &backup, level))?;
     if !report.passed() {
         // What a delete takes away meanwhile is no damage.
         still_completed(context)?;
@@ -36,8 +36,10 @@ pub(super) fn run(context: &JobContext) -> Result<()> {
     let detail = json!({ "level": level, "result": outcome });
     let audit = context.audit("backup.verified", backup.id.as_str(), detail);
     let now = verification.at;
-    context.catalog(|catalog| async move {
-        catalog.verification_record(&context.fence, &backup.id, &verification, &result, now, &audit).await
+    context.step("record", || {
+        context.catalog(|catalog| async move {
+            catalog.verification_record(&context.fence, &backup.id, &verification, &result, now, &audit).await
+        })
     })
 }
 

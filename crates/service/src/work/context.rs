@@ -10,6 +10,7 @@ use strongroom_core::job::{Fence, Job, JobStep};
 use strongroom_core::progress::Progress;
 use tokio::runtime::Handle;
 
+use super::{StepEdge, StepGate};
 use crate::parts::Service;
 
 /// One claimed job.
@@ -20,6 +21,7 @@ pub(crate) struct JobContext {
     pub(crate) cancel: CancelToken,
     pub(crate) progress: Arc<Progress>,
     pub(crate) runtime: Handle,
+    pub(crate) gate: Arc<dyn StepGate>,
 }
 
 impl JobContext {
@@ -29,6 +31,14 @@ impl JobContext {
         call: impl FnOnce(Catalog) -> F,
     ) -> Result<T> {
         self.runtime.block_on(call(self.service.catalog().clone()))
+    }
+
+    /// Does one step of a procedure, past the gate on both of its sides.
+    pub(crate) fn step<T>(&self, name: &'static str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.gate.pass(name, StepEdge::Before)?;
+        let done = work()?;
+        self.gate.pass(name, StepEdge::After)?;
+        Ok(done)
     }
 
     /// Records a step under the fence, unless somebody wants the job to stop: also the proof that

@@ -3,9 +3,11 @@
 //! verdict decide; a worker that lost its lease changes nothing.
 
 mod context;
+mod gate;
 mod lease_keeper;
 mod outcome;
 mod worker;
 
 pub(crate) use context::JobContext;
+pub use gate::{StepEdge, StepGate};
 pub use worker::Worker;

@@ -14,8 +14,9 @@ use strongroom_core::{Error, Result};
 use tokio::runtime::Handle;
 use tokio::task::{Id, JoinError, JoinSet};
 
+use super::gate::Open;
 use super::lease_keeper::LeaseKeeper;
-use super::{JobContext, outcome};
+use super::{JobContext, StepGate, outcome};
 use crate::parts::{LiveJob, Service};
 use crate::procedures;
 
@@ -23,6 +24,7 @@ use crate::procedures;
 pub struct Worker {
     service: Service,
     id: WorkerId,
+    gate: Arc<dyn StepGate>,
     running: JoinSet<()>,
     held: HashMap<Id, Held>,
 }
@@ -36,8 +38,13 @@ struct Held {
 
 impl Worker {
     pub fn new(service: Service) -> Self {
+        Self::gated(service, Arc::new(Open))
+    }
+
+    /// A worker whose every step is asked for at `gate`.
+    pub fn gated(service: Service, gate: Arc<dyn StepGate>) -> Self {
         let id = WorkerId::issue(service.uuid());
-        Self { service, id, running: JoinSet::new(), held: HashMap::new() }
+        Self { service, id, gate, running: JoinSet::new(), held: HashMap::new() }
     }
 
     /// Works until `shutdown`, then drains: what cannot end in time is abandoned and ready again.
@@ -120,6 +127,7 @@ impl Worker {
             cancel: CancelToken::new(),
             progress: Arc::new(Progress::new()),
             runtime: Handle::current(),
+            gate: self.gate.clone(),
         };
         // Somebody asked for the job's end while no worker held it.
         if context.job.cancel_asked {

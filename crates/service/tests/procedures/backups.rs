@@ -6,7 +6,7 @@ use strongroom_core::{Error, ErrorKind, limits};
 
 use crate::engine::Act;
 use crate::room::Room;
-use crate::store::{Edge, Fault, What, When};
+use strongroom_testkit::store::{Edge, Fault, What, When};
 
 fn unreachable() -> Error {
     Error::new(ErrorKind::SourceUnreachable, "The source is away; nothing of this try is used.")

@@ -10,7 +10,7 @@ use strongroom_service::BackupRef;
 
 use crate::kills::arrived;
 use crate::room::{Room, until};
-use crate::store::{Edge, Fault, What, When};
+use strongroom_testkit::store::{Edge, Fault, Operation, What, When};
 
 pub(crate) const LEVELS: [Level; 3] = [Level::Presence, Level::Digest, Level::Decode];
 
@@ -141,8 +141,13 @@ async fn t05_a_check_that_kills_its_workers_is_given_up() {
 async fn a_deleted_backup_is_not_accused() {
     let room = Room::new().await;
     room.completed("other").await;
-    for (number, when) in
-        [When::On("list", "/at/"), When::On("list", "/tb/"), When::On("get", "/at/")].into_iter().enumerate()
+    for (number, when) in [
+        When::On(Operation::List, "/at/"),
+        When::On(Operation::List, "/tb/"),
+        When::On(Operation::Get, "/at/"),
+    ]
+    .into_iter()
+    .enumerate()
     {
         room.engine.touch(number as u8);
         let backup = room.completed(&format!("gone-{number}")).await;
@@ -150,7 +155,7 @@ async fn a_deleted_backup_is_not_accused() {
         let check = ask_check(&room, Level::Digest).await;
         let mut checker = room.process().await;
         checker.store.arm(Fault { when, what: What::Freeze, edge: Edge::Before });
-        let gate = checker.store.gate.clone();
+        let gate = checker.store.gate();
         let running = tokio::spawn(async move { checker.worker.run_due().await });
         arrived(&gate).await;
         room.delete(&backup).await;
@@ -186,9 +191,9 @@ async fn a_row_that_is_deleted_under_the_check_is_not_accused() {
         let manifest: &'static str = Box::leak(format!("/at/{}", backup.attempt_id.unwrap()).into());
         let check = ask_check(&room, Level::Presence).await;
         let mut checker = room.process().await;
-        let when = When::Nth(look, "get", manifest);
+        let when = When::Nth(look, Operation::Get, manifest);
         checker.store.arm(Fault { when, what: What::Freeze, edge: Edge::Before });
-        let gate = checker.store.gate.clone();
+        let gate = checker.store.gate();
         let running = tokio::spawn(async move { checker.worker.run_due().await });
         until("the check stands or ends", async || gate.has_arrived() || running.is_finished()).await;
         let is_over = running.is_finished();

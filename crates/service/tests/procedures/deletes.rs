@@ -8,7 +8,7 @@ use strongroom_service::BackupRef;
 
 use crate::engine::Act;
 use crate::room::Room;
-use crate::store::{Edge, Fault, What, When};
+use strongroom_testkit::store::{Edge, Fault, Operation, What, When};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn p05_killed_around_every_store_call_a_delete_is_finished() {
@@ -105,10 +105,10 @@ async fn r05_a_held_backup_stays_until_the_hold_is_lifted() {
 async fn the_parent_of_a_running_backup_may_be_deleted() {
     let room = Room::new().await;
     for (number, (when, edge)) in [
-        (When::On("put_new", "/in/"), Edge::Before),
-        (When::On("put_new", "/in/"), Edge::After),
-        (When::On("commit", "/pk/"), Edge::Before),
-        (When::On("put_new", "/at/"), Edge::Before),
+        (When::On(Operation::PutNew, "/in/"), Edge::Before),
+        (When::On(Operation::PutNew, "/in/"), Edge::After),
+        (When::On(Operation::Commit, "/pk/"), Edge::Before),
+        (When::On(Operation::PutNew, "/at/"), Edge::Before),
     ]
     .into_iter()
     .enumerate()
@@ -119,7 +119,7 @@ async fn the_parent_of_a_running_backup_may_be_deleted() {
         let child = room.ask(&format!("child-{number}")).await.unwrap();
         let mut writer = room.process().await;
         writer.store.arm(Fault { when, what: What::Freeze, edge });
-        let gate = writer.store.gate.clone();
+        let gate = writer.store.gate();
         let running = tokio::spawn(async move { writer.worker.run_due().await });
         crate::kills::arrived(&gate).await;
         room.delete(&parent).await;

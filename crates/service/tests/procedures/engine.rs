@@ -15,7 +15,7 @@ use strongroom_core::engine::{
 use strongroom_core::member::{Dedupe, Member, MemberKind, MemberPath};
 use strongroom_core::{Error, ErrorKind, Result};
 
-use crate::store::Gate;
+use strongroom_testkit::store::Gate;
 
 /// A file or a directory of the database.
 #[derive(Debug, Clone, PartialEq, Eq)]

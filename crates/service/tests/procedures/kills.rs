@@ -9,9 +9,9 @@ use strongroom_service::BackupRef;
 
 use crate::engine::Act;
 use crate::room::{Process, Room};
-use crate::store::{Edge, Fault, Gate, What, When};
+use strongroom_testkit::store::{Edge, Fault, Gate, Operation, What, When};
 
-const VERDICT: When = When::On("put_new", "/at/");
+const VERDICT: When = When::On(Operation::PutNew, "/at/");
 
 async fn doomed(room: &Room, when: When, edge: Edge) -> Process {
     let process = room.process().await;
@@ -23,7 +23,7 @@ async fn doomed(room: &Room, when: When, edge: Edge) -> Process {
 async fn frozen(room: &Room, when: When, edge: Edge) -> (tokio::task::JoinHandle<usize>, Arc<Gate>) {
     let mut process = room.process().await;
     process.store.arm(Fault { when, what: What::Freeze, edge });
-    let gate = process.store.gate.clone();
+    let gate = process.store.gate();
     let running = tokio::spawn(async move { process.worker.run_due().await });
     arrived(&gate).await;
     (running, gate)
@@ -94,11 +94,11 @@ async fn p04_a_sealed_backup_is_published_although_all_tries_are_spent() {
     let room = Room::new().await;
     let backup = room.ask("third").await.unwrap();
     for _ in 1..limits::JOB_ATTEMPTS_MAX {
-        doomed(&room, When::On("commit", "/pk/"), Edge::Before).await.worker.run_due().await;
+        doomed(&room, When::On(Operation::Commit, "/pk/"), Edge::Before).await.worker.run_due().await;
         room.advance_past_leases();
     }
     // The two before are abandoned first; the third verdict is its own.
-    let own = When::Nth(3, "put_new", "/at/");
+    let own = When::Nth(3, Operation::PutNew, "/at/");
     doomed(&room, own, Edge::After).await.worker.run_due().await;
     assert_eq!(room.sealed().len(), 1);
     room.advance_past_leases();
@@ -112,7 +112,7 @@ async fn t05_a_backup_whose_workers_all_die_is_failed_with_a_reason() {
     let room = Room::new().await;
     let backup = room.ask("poison").await.unwrap();
     for _ in 0..limits::JOB_ATTEMPTS_MAX {
-        doomed(&room, When::On("commit", "/pk/"), Edge::After).await.worker.run_due().await;
+        doomed(&room, When::On(Operation::Commit, "/pk/"), Edge::After).await.worker.run_due().await;
         room.assert_whole().await;
         room.advance_past_leases();
     }
@@ -130,10 +130,10 @@ async fn t05_a_backup_whose_workers_all_die_is_failed_with_a_reason() {
 #[tokio::test(flavor = "multi_thread")]
 async fn p07_f09_a_worker_that_slept_past_its_lease_changes_nothing() {
     let places = [
-        (When::On("put_new", "/in/"), Edge::Before),
-        (When::On("put_new", "/in/"), Edge::After),
-        (When::On("commit", "/pk/"), Edge::Before),
-        (When::On("head", "/pk/"), Edge::Before),
+        (When::On(Operation::PutNew, "/in/"), Edge::Before),
+        (When::On(Operation::PutNew, "/in/"), Edge::After),
+        (When::On(Operation::Commit, "/pk/"), Edge::Before),
+        (When::On(Operation::Head, "/pk/"), Edge::Before),
         (VERDICT, Edge::Before),
     ];
     for (number, (when, edge)) in places.into_iter().enumerate() {

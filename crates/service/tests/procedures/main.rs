@@ -13,5 +13,7 @@ mod kills;
 mod requests;
 mod restores;
 mod room;
-mod store;
+mod steps;
+mod store_faults;
+mod subject;
 mod workers;

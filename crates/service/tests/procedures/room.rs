@@ -23,11 +23,12 @@ use strongroom_service::work::Worker;
 use strongroom_service::{
     BackupFilter, BackupRef, Engines, NewInstance, Parts, Scope, Service, Settings, first_start,
 };
+use strongroom_testkit::store::FaultyStore;
 use tempfile::TempDir;
 use tokio::runtime::Handle;
 
 use crate::engine::{Database, Node, ScriptedEngine};
-use crate::store::{FaultyStore, View};
+use crate::steps::Steps;
 
 const CATALOG_KEY: [u8; 32] = [7; 32];
 
@@ -73,8 +74,10 @@ pub(crate) struct Room {
 pub(crate) struct Process {
     pub(crate) service: Service,
     pub(crate) catalog: Catalog,
-    pub(crate) store: Arc<FaultyStore>,
+    pub(crate) store: FaultyStore,
     pub(crate) worker: Worker,
+    /// What its worker does at which step.
+    pub(crate) steps: Arc<Steps>,
 }
 
 /// What a process is begun with.
@@ -95,10 +98,10 @@ impl Ground {
 
     async fn process(&self, settings: Settings) -> Process {
         let catalog = self.catalog().await;
-        let store = FaultyStore::new(self.objects.clone());
+        let store = FaultyStore::new(Arc::new(self.objects.clone()));
         let (handle, dying) = (Handle::current(), catalog.clone());
         store.at_death(move || handle.block_on(dying.close()));
-        let view: Arc<dyn Store> = Arc::new(View(store.clone()));
+        let view: Arc<dyn Store> = Arc::new(store.clone());
         let repository = Repository::open(view, &self.key, self.clock.clone(), self.random.clone()).unwrap();
         let service = Service::new(Parts {
             catalog: catalog.clone(),
@@ -111,8 +114,9 @@ impl Ground {
             data_dir: self.data_dir.clone(),
             settings,
         });
-        let worker = Worker::new(service.clone());
-        Process { service, catalog, store, worker }
+        let steps = Steps::new(store.clone());
+        let worker = Worker::gated(service.clone(), steps.clone());
+        Process { service, catalog, store, worker, steps }
     }
 }
 

@@ -12,7 +12,7 @@ use strongroom_service::Settings;
 use crate::engine::Act;
 use crate::kills::arrived;
 use crate::room::{Process, Room, brisk, settings, until};
-use crate::store::{Edge, Fault, Gate, What, When};
+use strongroom_testkit::store::{Edge, Fault, Gate, Operation, What, When};
 
 type Running = tokio::task::JoinHandle<()>;
 
@@ -85,9 +85,9 @@ async fn p12_a_drain_after_the_seal_still_completes() {
     let room = Room::new().await;
     let backup = room.ask("sealed").await.unwrap();
     let process = room.process().await;
-    let when = When::On("put_new", "/at/");
+    let when = When::On(Operation::PutNew, "/at/");
     process.store.arm(Fault { when, what: What::Freeze, edge: Edge::After });
-    let gate = process.store.gate.clone();
+    let gate = process.store.gate();
     let (running, stop) = run(process);
     arrived(&gate).await;
     stop.send(()).unwrap();
@@ -132,9 +132,9 @@ async fn p04_a_cancel_after_the_seal_comes_too_late() {
     let room = Room::new().await;
     let backup = room.ask("sealed").await.unwrap();
     let mut process = room.process().await;
-    let when = When::On("put_new", "/at/");
+    let when = When::On(Operation::PutNew, "/at/");
     process.store.arm(Fault { when, what: What::Freeze, edge: Edge::After });
-    let gate = process.store.gate.clone();
+    let gate = process.store.gate();
     let service = process.service.clone();
     let running = tokio::spawn(async move { process.worker.run_due().await });
     arrived(&gate).await;
@@ -153,7 +153,7 @@ async fn p04_cancelling_a_dead_workers_sealed_backup_publishes_it() {
     for waits in [false, true] {
         let backup = room.ask(&format!("sealed-{waits}")).await.unwrap();
         let mut process = room.process().await;
-        let when = When::On("put_new", "/at/");
+        let when = When::On(Operation::PutNew, "/at/");
         if waits {
             // The store stays away, the catalog does not.
             process.store.at_death(|| {});
@@ -179,7 +179,11 @@ async fn p04_a_job_does_not_end_before_its_attempts_are_decided() {
     let backup = room.ask("hostile").await.unwrap();
     let mut process = room.process().await;
     // Both the procedure's own try to abandon and the one before the end fail.
-    process.store.arm(Fault { when: When::On("put_new", "/at/"), what: What::Fail, edge: Edge::Before });
+    process.store.arm(Fault {
+        when: When::On(Operation::PutNew, "/at/"),
+        what: What::Fail,
+        edge: Edge::Before,
+    });
     process.worker.run_due().await;
     assert_eq!(room.state(&backup).await, Some(BackupState::Failed), "the second one worked");
     assert!(room.open_attempts().is_empty());
@@ -189,7 +193,11 @@ async fn p04_a_job_does_not_end_before_its_attempts_are_decided() {
     let backup = room.ask("away").await.unwrap();
     let mut doomed = room.process().await;
     doomed.store.at_death(|| {});
-    doomed.store.arm(Fault { when: When::On("put_new", "/at/"), what: What::Die, edge: Edge::Before });
+    doomed.store.arm(Fault {
+        when: When::On(Operation::PutNew, "/at/"),
+        what: What::Die,
+        edge: Edge::Before,
+    });
     doomed.worker.run_due().await;
     let job = room.job(&backup.job_id).await;
     assert_eq!(job.state, JobState::Ready, "its end waits for the store");
