@@ -1,11 +1,21 @@
 //! `cargo xtask ci`: everything that must hold before a change is merged, in order of price.
+//! `--nightly` runs the long matrices whole.
 
 use std::process::Command;
 use std::time::Instant;
 
+use clap::Args;
+
 use crate::{process, say, test, workspace};
 
-pub(crate) fn run() -> anyhow::Result<()> {
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Every case of the long matrices instead of a sample of them: an hour or more
+    #[arg(long)]
+    nightly: bool,
+}
+
+pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     step("lints", || cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]))?;
     step("licences and forbidden crates", deny)?;
     step("documentation of the code", || {
@@ -14,7 +24,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
         process::run(command.env("RUSTDOCFLAGS", "-D warnings"))
     })?;
     // Format, tidy and the tests, among them those that compare the API documents with the code.
-    step("format, tidy and tests", test::run_all)
+    step("format, tidy and tests", || test::run_all(options.nightly))
 }
 
 fn step(name: &str, act: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {

@@ -33,7 +33,7 @@ enum Chore {
     /// Install what the tests need, then run all of them; ends with `N passed, N failed, N skipped`
     Test(test::Options),
     /// Everything that must hold before a change is merged: format, tidy, lints, tests, documents, licences
-    Ci,
+    Ci(ci::Options),
     /// Check the rules of ARCHITECTURE.md that no compiler knows
     Tidy(tidy::Options),
     /// From nothing to a restored and compared database, with every command shown
@@ -46,7 +46,7 @@ enum Chore {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().chore {
         Chore::Test(options) => test::run(&options),
-        Chore::Ci => ci::run(),
+        Chore::Ci(options) => ci::run(&options),
         Chore::Tidy(options) => tidy::run(&options),
         Chore::Demo(options) => demo::run(&options),
         Chore::Bench(subject) => bench::run(&subject),

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
-use strongroom_testkit::{debian, postgres};
+use strongroom_testkit::{debian, depth, postgres};
 
 use crate::{packages, process, say, tidy, workspace};
 
@@ -19,6 +19,16 @@ pub(crate) struct Options {
     /// Only the tests of these parts, and nothing else
     #[arg(value_enum)]
     parts: Vec<Part>,
+    /// The long matrices whole instead of a sample of them: an hour or more
+    #[arg(long)]
+    full: bool,
+}
+
+impl Options {
+    /// Of `.config/nextest.toml`: what runs whole may take longer.
+    const fn profile(&self) -> &'static str {
+        if self.full { "nightly" } else { "default" }
+    }
 }
 
 /// Parts of the tree that can be tested alone.
@@ -96,9 +106,9 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Everything that must hold before a merge, for `ci`, which runs format and tidy by itself too.
-pub(crate) fn run_all() -> anyhow::Result<()> {
-    run(&Options { parts: Vec::new() })
+/// Everything that must hold before a merge, format and tidy included; `full` is for the night.
+pub(crate) fn run_all(full: bool) -> anyhow::Result<()> {
+    run(&Options { parts: Vec::new(), full })
 }
 
 fn check(name: &str, act: impl FnOnce() -> anyhow::Result<()>) -> Tally {
@@ -147,12 +157,15 @@ fn run_tests(options: &Options, may_skip: &[String]) -> anyhow::Result<Tally> {
     let has_nextest = process::exists("cargo-nextest");
     if has_nextest {
         say::step("tests (cargo nextest)");
-        cargo.args(["nextest", "run", "--no-fail-fast"]);
+        cargo.args(["nextest", "run", "--no-fail-fast", "--profile", options.profile()]);
     } else {
         say::step("tests (cargo test; cargo-nextest would run them faster)");
         cargo.args(["test", "--no-fail-fast", "--lib", "--bins", "--tests"]);
     }
     cargo.arg("--locked").env(ALLOW_SKIP, may_skip.join(","));
+    if options.full {
+        cargo.env(depth::VARIABLE, "full");
+    }
     if options.parts.is_empty() {
         cargo.arg("--workspace");
     }
@@ -165,7 +178,7 @@ fn run_tests(options: &Options, may_skip: &[String]) -> anyhow::Result<Tally> {
         say::note("the tests could not be built or run");
         tally.failed += 1;
     }
-    let skipped = if has_nextest { skipped_by_nextest()? } else { skipped_lines(&log.text) };
+    let skipped = if has_nextest { skipped_by_nextest(options.profile())? } else { skipped_lines(&log.text) };
     tally.passed = tally.passed.saturating_sub(skipped);
     tally.skipped += skipped;
     Ok(tally)
@@ -266,8 +279,8 @@ fn skipped_lines(text: &str) -> u64 {
     u64::try_from(text.lines().filter(is_skip).count()).expect("fewer lines than 2^64")
 }
 
-fn skipped_by_nextest() -> anyhow::Result<u64> {
-    let report = workspace::root().join("target/nextest/default/junit.xml");
+fn skipped_by_nextest(profile: &str) -> anyhow::Result<u64> {
+    let report = workspace::root().join(format!("target/nextest/{profile}/junit.xml"));
     Ok(skipped_lines(&std::fs::read_to_string(report).context("reading the report of the test run")?))
 }
 

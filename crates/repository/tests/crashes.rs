@@ -8,14 +8,13 @@ mod room;
 
 use std::sync::Arc;
 
-use room::{CountedRandomness, Members, Room, facts, pages, record, touch, write};
+use room::{CountedRandomness, Members, Room, small_database, touch, write};
+use strongroom_core::ErrorKind;
 use strongroom_core::engine::CancelToken;
-use strongroom_core::id::AttemptId;
 use strongroom_core::progress::Progress;
 use strongroom_core::time::Randomness;
 use strongroom_core::verification::Level;
-use strongroom_core::{ErrorKind, Result};
-use strongroom_repository::{Begun, MemoryStore, SealOutcome, Store, Verdict};
+use strongroom_repository::{MemoryStore, Store, Verdict};
 use strongroom_testkit::store::{Edge, Fault, FaultyStore, Seals, What, When};
 
 /// What befalls the writer at one call after the other.
@@ -28,23 +27,6 @@ fn copy(store: &MemoryStore) -> MemoryStore {
         copy.put_new(&object.key, &store.get(&object.key).unwrap().unwrap()).unwrap();
     }
     copy
-}
-
-fn small_database() -> Members {
-    Members::from([
-        (b"data/PG_VERSION".to_vec(), b"15\n".to_vec()),
-        (b"data/base/1/16384".to_vec(), pages(1, 300_000)),
-    ])
-}
-
-/// One attempt, as far as the store lets it come.
-fn attempt(room: &Room, id: AttemptId, members: &Members, parent: Option<AttemptId>) -> Result<()> {
-    let Begun::Started(attempt) = room.begin(id, parent)? else { return Ok(()) };
-    write(&attempt, members)?;
-    match attempt.prove()?.seal(&facts(), &record(id))? {
-        SealOutcome::Sealed(_) => room.lineage.clear_intent(id),
-        SealOutcome::Abandoned => Ok(()),
-    }
 }
 
 #[test]
@@ -64,7 +46,7 @@ fn f03_f08_stopped_at_every_call_of_the_store() {
             let room = Room::opened(Arc::new(faulty.clone()), &first);
             let id = room.next_attempt();
             faulty.arm(Fault { when: When::Call(call), what, edge });
-            let outcome = attempt(&room, id, &members, Some(before));
+            let outcome = room.attempt(id, &members, Some(before));
             let is_past_the_end = !faulty.has_struck();
             // The process is gone; another one looks.
             let room = Room::opened(Arc::new(inner.clone()), &first);
@@ -112,7 +94,7 @@ fn f14_no_key_meets_a_nonce_twice_whatever_fails() {
         let (what, edge) = FAULTS[usize::from(round) % 2];
         faulty.arm(Fault { when: When::Call((seed % 40) as usize + 1), what, edge });
         let id = room.next_attempt();
-        let outcome = attempt(&room, id, &members, parent);
+        let outcome = room.attempt(id, &members, parent);
         faulty.disarm();
         if matches!(room.lineage.abandon(id).unwrap(), Verdict::Sealed(_)) {
             parent = Some(id);

@@ -6,6 +6,7 @@
 pub mod account;
 pub mod debian;
 pub mod depth;
+pub mod disk;
 pub mod postgres;
 pub mod postgres_binaries;
 pub mod postgres_ledger;

@@ -7,6 +7,7 @@ use std::process::{ChildStdin, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 
@@ -42,6 +43,17 @@ pub struct Ledger {
 impl LedgerWriters {
     /// Creates the tables in `database` and starts `count` writers.
     pub fn start(server: &PostgresServer, database: &str, count: usize) -> anyhow::Result<Self> {
+        Self::start_paced(server, database, count, Duration::ZERO)
+    }
+
+    /// As [`LedgerWriters::start`], with a pause before each transaction: for long tests, whose
+    /// database is not to grow with their length.
+    pub fn start_paced(
+        server: &PostgresServer,
+        database: &str,
+        count: usize,
+        pause: Duration,
+    ) -> anyhow::Result<Self> {
         server.psql(database, TABLES)?;
         let stop = Arc::new(AtomicBool::new(false));
         let threads = (0..count)
@@ -57,7 +69,7 @@ impl LedgerWriters {
                     // The server may be killed under the writers; what was acknowledged counts.
                     while !stop.load(Ordering::Relaxed)
                         && let Ok(entry) = u64::try_from(committed.len())
-                        && book(&mut input, writer, entry).is_ok()
+                        && book(&mut input, writer, entry, pause).is_ok()
                         && let Some(Ok(line)) = output.next()
                     {
                         committed.push(Committed { entry, position: parse_position(&line)? });
@@ -132,7 +144,10 @@ impl Ledger {
     }
 }
 
-fn book(input: &mut ChildStdin, writer: usize, entry: u64) -> std::io::Result<()> {
+fn book(input: &mut ChildStdin, writer: usize, entry: u64, pause: Duration) -> std::io::Result<()> {
+    if !pause.is_zero() {
+        writeln!(input, "do $$ begin perform pg_sleep({}); end $$;", pause.as_secs_f64())?;
+    }
     let body = format!("md5(repeat('{writer}/{entry}', 50))");
     writeln!(
         input,

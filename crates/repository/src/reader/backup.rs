@@ -65,6 +65,7 @@ pub struct BackupReader {
 
 struct Intents {
     reader: String,
+    /// None when the store is read-only.
     written: u32,
     last: Instant,
 }
@@ -74,8 +75,18 @@ impl BackupReader {
         let shared = &lineage.shared;
         let reader = shared.random.uuid(shared.clock.now()).simple().to_string();
         let key = layout::reader_intent(lineage.id(), &reader, 0);
-        marks::put_reader_intent(&*shared.store, &key, attempt, shared.clock.now().as_microsecond())?;
-        let intents = Mutex::new(Intents { reader, written: 1, last: Instant::now() });
+        let put =
+            marks::put_reader_intent(&*shared.store, &key, attempt, shared.clock.now().as_microsecond());
+        let written = match put {
+            Ok(()) => 1,
+            // Where nobody can write nobody can sweep: there is nothing to be kept from.
+            Err(error) if shared.store.is_read_only() => {
+                tracing::warn!("Reading without an intent, the store is read-only: {}", error.chain());
+                0
+            }
+            Err(error) => return Err(error),
+        };
+        let intents = Mutex::new(Intents { reader, written, last: Instant::now() });
         match Self::load(lineage, attempt) {
             Ok((tree, summary)) => {
                 let mut page_starts = Vec::with_capacity(tree.root.pages.len());
@@ -172,7 +183,7 @@ impl BackupReader {
     /// Adds an intent every ten minutes, so that no listing can miss all of them.
     fn renew_intent(&self) -> Result<()> {
         let mut intents = self.intents.lock().expect("no thread panics while it renews");
-        if intents.last.elapsed() < RENEW_AFTER {
+        if intents.written == 0 || intents.last.elapsed() < RENEW_AFTER {
             return Ok(());
         }
         let shared = &self.lineage.shared;

@@ -12,9 +12,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{FlockOperation, flock};
+use strongroom_core::size::ByteSize;
 use strongroom_core::{Error, ErrorKind, Result, Retry};
 
 use super::{Listed, Put, PutStream, Store};
+use crate::frame;
 
 const TMP: &str = "tmp";
 /// Written files are handed to the disk in pieces of this size, so that the final sync is short
@@ -90,6 +92,11 @@ impl LocalStore {
         match File::open(&path).and_then(read) {
             Ok(value) => Ok(Some(value)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            // The object is lost as far as this disk is concerned: to be told as damage, by name,
+            // and not as a store that is away.
+            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => {
+                Err(frame::damage(key, "the disk cannot read it").with_source(error))
+            }
             Err(error) => Err(refused(&path, &error)),
         }
     }
@@ -151,6 +158,11 @@ impl Store for LocalStore {
         let stat = rustix::fs::statvfs(&self.root).map_err(|error| refused(&self.root, &error.into()))?;
         Ok(Some(stat.f_bavail.saturating_mul(stat.f_frsize)))
     }
+
+    fn is_read_only(&self) -> bool {
+        rustix::fs::statvfs(&self.root)
+            .is_ok_and(|stat| stat.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))
+    }
 }
 
 /// A file under `tmp/` that has no name yet.
@@ -165,7 +177,13 @@ struct LocalPut {
 
 impl PutStream for LocalPut {
     fn append(&mut self, bytes: &[u8]) -> Result<()> {
-        self.file.write_all(bytes).map_err(|error| refused(&self.temporary, &error))?;
+        self.file.write_all(bytes).map_err(|error| {
+            if is_full(&error) {
+                full(&self.root, bytes.len() as u64)
+            } else {
+                refused(&self.temporary, &error)
+            }
+        })?;
         self.written += bytes.len() as u64;
         if self.written - self.handed_over >= WRITEBACK_BYTES {
             // A hint only: asks for writing now, waits for nothing. The sync at the end decides.
@@ -254,13 +272,8 @@ fn walk(root: &Path, directory: &Path, found: &mut Vec<Listed>) -> io::Result<()
 }
 
 fn refused(path: &Path, error: &io::Error) -> Error {
-    let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
-    if full {
-        return Error::new(
-            ErrorKind::DiskFull,
-            format!("The repository's disk is full ({}). What was stored before is safe.", path.display()),
-        )
-        .with_hint("free room on the repository's disk, then run the backup again");
+    if is_full(error) {
+        return full(path.parent().unwrap_or(path), 0);
     }
     Error::new(
         ErrorKind::Unavailable,
@@ -272,8 +285,36 @@ fn refused(path: &Path, error: &io::Error) -> Error {
     .with_hint("see that the repository's disk is mounted, readable and writable")
 }
 
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// No room for `needed` bytes, or for another name, on the disk of `directory`.
+fn full(directory: &Path, needed: u64) -> Error {
+    let stat = rustix::fs::statvfs(directory).ok();
+    let what = match stat {
+        Some(stat) if stat.f_files > 0 && stat.f_favail == 0 => {
+            "has no room for another file: all its inodes are taken".to_owned()
+        }
+        Some(stat) => format!(
+            "is full: {} are left, at least {} had to be written",
+            ByteSize::new(stat.f_bavail.saturating_mul(stat.f_frsize)),
+            ByteSize::new(needed.max(stat.f_frsize))
+        ),
+        None => "is full".to_owned(),
+    };
+    Error::new(
+        ErrorKind::DiskFull,
+        format!("The repository's disk ({}) {what}. What was stored before is safe.", directory.display()),
+    )
+    .with_hint("free room on the repository's disk, then run the backup again")
+}
+
 /// Not to be tried again on this file: what the kernel could not write it may have forgotten.
 fn not_synced(path: &Path, error: &io::Error) -> Error {
+    if is_full(error) {
+        return full(path.parent().unwrap_or(path), 0);
+    }
     Error::new(
         ErrorKind::Unavailable,
         format!(

@@ -50,6 +50,11 @@ pub trait Store: Send + Sync {
 
     /// Room left, where that can be known.
     fn free_bytes(&self) -> Result<Option<u64>>;
+
+    /// Whether nobody can write here at present, a sweep included.
+    fn is_read_only(&self) -> bool {
+        false
+    }
 }
 
 /// A large object on its way. Dropped without `commit`, it leaves nothing under its name.

@@ -60,9 +60,10 @@ impl Spool {
 }
 
 fn refused(error: &std::io::Error) -> Error {
+    let is_full = matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded);
     Error::new(
-        ErrorKind::Unavailable,
-        format!("The spool file in the scratch directory cannot be used ({error}); the backup was stopped."),
+        if is_full { ErrorKind::DiskFull } else { ErrorKind::Unavailable },
+        format!("The spool file in the scratch directory cannot be used ({error}); the backup was stopped. What was stored before is safe."),
     )
     .with_hint("free room in the data directory, then run the backup again")
 }

@@ -120,6 +120,16 @@ impl Room {
         }
     }
 
+    /// One attempt, as far as the store lets it come.
+    pub fn attempt(&self, id: AttemptId, members: &Members, parent: Option<AttemptId>) -> Result<()> {
+        let Begun::Started(attempt) = self.begin(id, parent)? else { return Ok(()) };
+        write(&attempt, members)?;
+        match attempt.prove()?.seal(&facts(), &record(id))? {
+            SealOutcome::Sealed(_) => self.lineage.clear_intent(id),
+            SealOutcome::Abandoned => Ok(()),
+        }
+    }
+
     /// Everything a backup holds.
     pub fn read(&self, attempt: AttemptId) -> Result<Members> {
         read(&self.lineage, attempt)
@@ -242,6 +252,14 @@ pub fn pages(seed: u64, length: usize) -> Vec<u8> {
             }
         })
         .collect()
+}
+
+/// A database in very small, for tests that take many backups of it.
+pub fn small_database() -> Members {
+    Members::from([
+        (b"data/PG_VERSION".to_vec(), b"15\n".to_vec()),
+        (b"data/base/1/16384".to_vec(), pages(1, 300_000)),
+    ])
 }
 
 /// A database in small: a table of several chunks, small files, an empty file, zeroes.

@@ -6,7 +6,6 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -20,6 +19,7 @@ use strongroom_service::content::ContentEvent;
 use strongroom_service::restore::{
     self, ContentSource, MemberInfo, RestoreOptions, RestorePlan, Restored, TargetState,
 };
+use strongroom_testkit::disk::SmallDisk;
 use tempfile::TempDir;
 
 use crate::engine::{Database, Node, directory, file, pages};
@@ -423,34 +423,6 @@ async fn b17_maps_that_would_mix_or_overwrite_are_refused() {
     assert_eq!(fs::read(full.join("x")).unwrap(), b"mine");
 }
 
-/// A file system of its own, a few megabytes large.
-struct SmallDisk {
-    at: PathBuf,
-    _folder: TempDir,
-}
-
-impl SmallDisk {
-    fn mount() -> Option<Self> {
-        let folder = tempfile::tempdir().unwrap();
-        let at = folder.path().join("disk");
-        fs::create_dir(&at).unwrap();
-        let size = ["-t", "tmpfs", "-o", "size=2m", "tmpfs"];
-        match Command::new("mount").args(size).arg(&at).output() {
-            Ok(output) if output.status.success() => Some(Self { at, _folder: folder }),
-            other => {
-                strongroom_testkit::skip::missing("tmpfs", &format!("mounting one needs root: {other:?}"));
-                None
-            }
-        }
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg(&self.at).output();
-    }
-}
-
 /// Fills the disk when the content begins to come.
 struct Filling<'a>(&'a dyn ContentSource, &'a Path);
 impl ContentSource for Filling<'_> {
@@ -469,10 +441,10 @@ impl ContentSource for Filling<'_> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn d03_a_full_disk_is_refused_by_estimate_and_survived_when_it_comes() {
-    let Some(disk) = SmallDisk::mount() else { return };
+    let Some(disk) = SmallDisk::in_memory(2 << 20) else { return };
     let mut bench = Bench::new().await;
-    bench.options.target = disk.at.join("target");
-    let ballast = disk.at.join("ballast");
+    bench.options.target = disk.path().join("target");
+    let ballast = disk.path().join("ballast");
     fs::write(&ballast, vec![1; 1_700_000]).unwrap();
     let refused = bench.run(&*bench.reader).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::DiskFull);
@@ -492,7 +464,7 @@ async fn d03_a_full_disk_is_refused_by_estimate_and_survived_when_it_comes() {
 /// Room is counted where bytes go: a large tablespace on a large disk does not need it at the target.
 #[tokio::test(flavor = "multi_thread")]
 async fn d03_room_is_counted_on_each_disk() {
-    let Some(disk) = SmallDisk::mount() else { return };
+    let Some(disk) = SmallDisk::in_memory(2 << 20) else { return };
     let room = Room::new().await;
     let mut database = room.engine.database();
     database.insert(b"tablespace/17000".to_vec(), directory());
@@ -501,7 +473,7 @@ async fn d03_room_is_counted_on_each_disk() {
     *room.engine.tablespaces.lock().unwrap() = vec![space("17000", "/srv/big")];
     let backup = room.completed("spaces").await;
     let mut bench = Bench::of(room, backup).await;
-    bench.options.target = disk.at.join("target");
+    bench.options.target = disk.path().join("target");
     assert_eq!(bench.run(&*bench.reader).unwrap_err().kind(), ErrorKind::DiskFull, "beside the target");
     let elsewhere = bench.folder.path().join("big");
     bench.options.tablespace_map = vec![("17000".to_owned(), elsewhere.clone())];

@@ -10,6 +10,7 @@ mod damage;
 mod first_start;
 mod kills;
 mod leaks;
+mod random_kills;
 mod seed_call;
 mod tls;
 mod versions;

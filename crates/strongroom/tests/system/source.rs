@@ -55,13 +55,17 @@ impl Source {
 
     /// The command that registers it.
     pub(crate) fn register(&self, room: &Room) -> serde_json::Value {
+        self.register_as(room, "shop")
+    }
+
+    pub(crate) fn register_as(&self, room: &Room, name: &str) -> serde_json::Value {
         let file = room.scratch.path().join("password");
         std::fs::write(&file, format!("{PASSWORD}\n")).unwrap();
         let (port, file) = (self.server.port().to_string(), file.display().to_string());
         room.json(&[
             "instance",
             "add",
-            "shop",
+            name,
             "--engine",
             "postgresql",
             "--host",
@@ -77,16 +81,17 @@ impl Source {
         ])
     }
 
+    /// Slots and replication sessions that are open at this moment.
+    pub(crate) fn sessions(&self) -> u32 {
+        let query =
+            "select (select count(*) from pg_replication_slots) + (select count(*) from pg_stat_replication)";
+        self.server.psql("postgres", query).unwrap().parse().unwrap()
+    }
+
     /// No slot and no backup session of ours is left.
     #[track_caller]
     pub(crate) fn is_released(&self) {
-        until("the source is released", Duration::from_mins(2), || {
-            let left = self.server.psql(
-                "postgres",
-                "select (select count(*) from pg_replication_slots) + (select count(*) from pg_stat_replication)",
-            );
-            (left.unwrap() == "0").then_some(())
-        });
+        until("the source is released", Duration::from_mins(2), || (self.sessions() == 0).then_some(()));
     }
 }
 

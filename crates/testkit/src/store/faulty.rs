@@ -296,4 +296,8 @@ impl Store for FaultyStore {
     fn free_bytes(&self) -> Result<Option<u64>> {
         self.objects().free_bytes()
     }
+
+    fn is_read_only(&self) -> bool {
+        self.objects().is_read_only()
+    }
 }
