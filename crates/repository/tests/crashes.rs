@@ -8,7 +8,7 @@ mod room;
 
 use std::sync::Arc;
 
-use room::{CountedRandomness, Members, Room, small_database, touch, write};
+use room::{CountedRandomness, Room, small_database, touch, write};
 use strongroom_core::ErrorKind;
 use strongroom_core::engine::CancelToken;
 use strongroom_core::progress::Progress;

@@ -5,11 +5,12 @@ use std::sync::{Arc, Mutex};
 
 use strongroom_core::{Error, ErrorKind, Result};
 use strongroom_service::work::{StepEdge, StepGate};
+use strongroom_testkit::depth;
 use strongroom_testkit::store::{FaultyStore, Gate};
 
 use crate::kills::arrived;
 use crate::room::Room;
-use crate::subject::{ALL, Procedure};
+use crate::subject::{ALL, Procedure, clear_readers};
 
 /// What befalls a worker at a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,7 +110,7 @@ async fn befalls(room: &Room, procedure: Procedure, place: (&'static str, StepEd
     room.assert_whole().await;
     assert!(room.open_attempts().is_empty(), "{what}: an attempt is undecided");
     assert_eq!(room.process().await.worker.run_due().await, 0, "{what}: work is left");
-    procedure.clear(room);
+    clear_readers(room);
 }
 
 async fn matrix(procedure: Procedure, wanted: &[&str]) {
@@ -127,7 +128,7 @@ async fn matrix(procedure: Procedure, wanted: &[&str]) {
     }
     room.assert_next_backup_works("next").await;
     let cases = places.len() * 3;
-    eprintln!("{procedure:?}: {cases} cases, {} steps, both sides", wanted.len());
+    depth::report(format_args!("{procedure:?}: {cases} cases, {} steps, both sides", wanted.len()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -180,6 +181,6 @@ async fn p03_four_workers_die_at_once_and_one_does_their_work() {
     for (procedure, asked) in &asked {
         procedure.assert_done(&room, asked).await;
     }
-    Procedure::Check.clear(&room);
+    clear_readers(&room);
     room.assert_all_restore().await;
 }

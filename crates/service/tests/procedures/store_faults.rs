@@ -11,13 +11,12 @@ use strongroom_core::backup::BackupState;
 use strongroom_core::job::JobState;
 use strongroom_core::limits;
 use strongroom_core::verification::Level;
-use strongroom_repository::Store;
 use strongroom_testkit::depth;
 use strongroom_testkit::store::{Call, Edge, Fault, Lie, Operation, What, When, kind_of};
 
 use crate::checks::checked;
 use crate::room::{Process, Room};
-use crate::subject::{Asked, Procedure};
+use crate::subject::{Asked, Procedure, clear_readers};
 
 /// Cases of one procedure in a run that is not asked for all of them.
 const SAMPLE: usize = 50;
@@ -110,8 +109,7 @@ fn is_beyond_the_read_back(fault: &Fault) -> bool {
 
 fn number_of(fault: &Fault) -> usize {
     match fault.when {
-        When::NthOfKind(number, ..) => number,
-        When::Call(number) | When::Nth(number, ..) => number,
+        When::NthOfKind(number, ..) | When::Call(number) | When::Nth(number, ..) => number,
         When::On(..) => 1,
     }
 }
@@ -147,15 +145,15 @@ async fn matrix(procedure: Procedure) {
             run_to_the_end(&room, &mut process).await;
             met += usize::from(process.store.has_struck());
             succeeded += usize::from(judge(&room, procedure, &asked, fault).await);
-            procedure.clear(&room);
+            clear_readers(&room);
         }
         after(&room, procedure, cases).await;
     }
-    eprintln!(
+    depth::report(format_args!(
         "{procedure:?}: {} calls, {} cases, {met} met, {succeeded} jobs succeeded",
         calls.len(),
         cases.len()
-    );
+    ));
     assert!(met * 10 > cases.len() * 9, "{met} of {} faults were met", cases.len());
 }
 
@@ -222,12 +220,10 @@ async fn f08_g5_each_store_call_of_a_restore_with_each_fault() {
             }
         }
         store.disarm();
-        for left in room.keys("/in/r-") {
-            room.objects.delete(&left).unwrap();
-        }
+        clear_readers(&room);
         room.assert_restores(&backup).await;
     }
-    eprintln!("Restore: {} calls, {} cases, {refused} refused", calls.len(), cases.len());
+    depth::report(format_args!("Restore: {} calls, {} cases, {refused} refused", calls.len(), cases.len()));
     assert!(refused > cases.len() / 4);
     assert!(checked(&room, Level::Decode).await.is_empty());
 }

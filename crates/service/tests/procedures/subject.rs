@@ -77,11 +77,11 @@ impl Procedure {
             Self::Check => assert_eq!(job.result.unwrap()["result"], "passed"),
         }
     }
+}
 
-    /// What dead readers leave is the sweep's, which does not exist yet.
-    pub(crate) fn clear(self, room: &Room) {
-        for left in room.keys("/in/r-") {
-            room.objects.delete(&left).unwrap();
-        }
+/// What dead readers leave is the sweep's, which does not exist yet.
+pub(crate) fn clear_readers(room: &Room) {
+    for left in room.keys("/in/r-") {
+        room.objects.delete(&left).unwrap();
     }
 }

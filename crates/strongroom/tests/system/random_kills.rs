@@ -195,7 +195,7 @@ impl Story {
 fn p03_p04_p05_f05_random_kills_lose_nothing() {
     let kills = depth::choose(KILLS, KILLS_FULL);
     let seed = std::env::var(SEED).ok().and_then(|seed| seed.parse().ok()).unwrap_or(0x5EED_0003);
-    eprintln!("{kills} kills, {SEED}={seed}");
+    depth::report(format_args!("{kills} kills, {SEED}={seed}"));
     let mut story = Story::begin(seed);
     let pace = Duration::from_millis(20);
     let writers = LedgerWriters::start_paced(&story.source.server, "postgres", 2, pace).unwrap();
@@ -227,7 +227,7 @@ fn p03_p04_p05_f05_random_kills_lose_nothing() {
     for view in &judged {
         story.judged(text(view, "name"), text(view, "id"), &ledger);
     }
-    eprintln!(
+    depth::report(format_args!(
         "{kills} kills, {} of them with a source session open; {} backups acknowledged, {} COMPLETED now, \
          {} started and judged against {} commits; source free after {:?} at most",
         story.hits,
@@ -236,6 +236,6 @@ fn p03_p04_p05_f05_random_kills_lose_nothing() {
         judged.len(),
         ledger.len(),
         story.released_after
-    );
+    ));
     assert!(story.hits > 0, "no kill met a backup at work");
 }
