@@ -1,20 +1,28 @@
 //! A throw-away PostgreSQL with a shop's data in it: made, filled, changed and judged.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::ValueEnum;
 use strongroom_testkit::postgres::{self, Options, PostgresServer};
 
-use crate::packages;
+use crate::{interrupt, packages};
 
 /// Newest first: whatever is installed will do.
 const VERSIONS: [u32; 4] = [18, 17, 16, 15];
 const TABLES: [&str; 3] = ["customers", "orders", "payments"];
+const PGBENCH_TABLES: [&str; 4] =
+    ["pgbench_accounts", "pgbench_branches", "pgbench_history", "pgbench_tellers"];
 
 /// Rows of `orders` that make, with the other tables and the indexes, one gigabyte.
 const ORDERS_PER_GB: u64 = 4_900_000;
+
+/// Where the log goes that a backup needs which does not hold it, in a folder beside the data.
+pub(crate) const ARCHIVED: &str = "archived";
+const ARCHIVE_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// Who takes the backups; may do nothing else.
 pub(crate) const ROLE: &str = "strongroom";
@@ -40,22 +48,49 @@ pub(crate) enum Text {
     Digests,
     /// Blanks, as pgbench fills its accounts with
     Blank,
+    /// Ten words of a small vocabulary, some far more often than others, as people write
+    Words,
 }
 
 impl Text {
-    const fn column(self) -> &'static str {
-        match self {
+    fn column(self) -> String {
+        let fixed = match self {
             Self::Digests => "md5(id::text) || md5((id * 31)::text)",
             Self::Blank => "''::char(84)",
-        }
+            Self::Words => return words(|number| format!("hashint8extended(id::bigint, {number}) & 255")),
+        };
+        fixed.to_owned()
     }
 
-    const fn changed(self) -> &'static str {
-        match self {
+    fn changed(self) -> String {
+        let fixed = match self {
             Self::Digests => "md5(random()::text) || md5(random()::text)",
             Self::Blank => "note",
-        }
+            Self::Words => return words(|_| "random() * 255".to_owned()),
+        };
+        fixed.to_owned()
     }
+}
+
+/// SQL for ten words, each chosen by a number from 0 to 255. As in real text, a few short words
+/// come often and most seldom: entry `n` of the vocabulary is word `n² / 256`.
+fn words(choice: impl Fn(u32) -> String) -> String {
+    const SYLLABLES: [&str; 16] =
+        ["de", "ter", "an", "lo", "vi", "sam", "or", "pe", "kin", "ra", "mul", "he", "fon", "ti", "gas", "u"];
+    let word = |number: usize| match number.checked_sub(SYLLABLES.len()) {
+        None => SYLLABLES[number].to_owned(),
+        Some(number) => format!("{}{}", SYLLABLES[number % 16], SYLLABLES[number / 16]),
+    };
+    // Eight bytes each, so that one is found without a search; the filling is taken out again.
+    let vocabulary = (0..256).fold(String::new(), |known, entry| {
+        let word = word(entry * entry / 256) + " ";
+        format!("{known}{word:#<8}")
+    });
+    let picks: Vec<String> = (0..10)
+        .map(|number| format!("substr(vocabulary, 1 + 8 * ({})::int, 8)", choice(number)))
+        .map(|pick| pick.replace("vocabulary", &format!("'{vocabulary}'::bytea")))
+        .collect();
+    format!("rtrim(replace(convert_from({}, 'UTF8'), '#', ''))", picks.join(" || "))
 }
 
 /// The server of the shop.
@@ -63,6 +98,9 @@ pub(crate) struct Shop {
     pub(crate) server: PostgresServer,
     orders: u64,
     text: Text,
+    /// Filled by pgbench instead of with a shop.
+    is_pgbench: bool,
+    has_summaries: bool,
 }
 
 /// What the shop's server is made with.
@@ -83,7 +121,48 @@ impl Shop {
         let server = PostgresServer::start(version, options)?;
         server.psql("postgres", &format!("CREATE ROLE {ROLE} LOGIN REPLICATION PASSWORD '{PASSWORD}'"))?;
         server.psql("postgres", "CREATE DATABASE shop")?;
-        Ok(Self { server, orders: 0, text: Text::Digests })
+        Ok(Self { server, orders: 0, text: Text::Digests, is_pgbench: false, has_summaries: false })
+    }
+
+    /// A server for measurements: it can archive its log, and summarise it when asked.
+    pub(crate) fn open_archiving(version: u32, has_summaries: bool) -> anyhow::Result<Self> {
+        let mut options = options(false);
+        options.conf.push("archive_mode = on".to_owned());
+        // Runs in the data directory; copies only while a backup needs the log.
+        options
+            .conf
+            .push(format!("archive_command = 'test ! -e ../{ARCHIVED}/wanted || cp %p ../{ARCHIVED}/%f'"));
+        if has_summaries {
+            options.conf.push("summarize_wal = on".to_owned());
+        }
+        let mut shop = Self::open(version, &options)?;
+        shop.server.make_folder(ARCHIVED)?;
+        shop.has_summaries = has_summaries;
+        Ok(shop)
+    }
+
+    /// A folder beside the data directory.
+    pub(crate) fn folder(&self, name: &str) -> anyhow::Result<PathBuf> {
+        let parent = self.server.data_dir().parent().context("a data directory has a parent")?;
+        Ok(parent.join(name))
+    }
+
+    /// Archives the log while `work` is done, and ends when all of that is in the archive.
+    pub(crate) fn archiving<T>(&self, work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
+        let wanted = self.folder(ARCHIVED)?.join("wanted");
+        fs::write(&wanted, "")?;
+        let done = work()?;
+        let last = self.server.psql("postgres", "SELECT pg_walfile_name(pg_switch_wal())")?;
+        let question = format!("SELECT coalesce(last_archived_wal >= '{last}', false) FROM pg_stat_archiver");
+        interrupt::wait_for("archiving the log", ARCHIVE_TIMEOUT, Duration::from_millis(50), || {
+            Ok((self.server.psql("postgres", &question)? == "t").then_some(()))
+        })?;
+        fs::remove_file(wanted)?;
+        Ok(done)
+    }
+
+    pub(crate) fn has_summaries(&self) -> bool {
+        self.has_summaries
     }
 
     /// Fills the tables, two sessions beside each other, until they and their indexes take about `gb`.
@@ -135,17 +214,54 @@ impl Shop {
         Ok(())
     }
 
+    /// Fills the tables of pgbench instead.
+    pub(crate) fn fill_pgbench(&mut self, scale: u32) -> anyhow::Result<()> {
+        self.is_pgbench = true;
+        let scale = scale.to_string();
+        self.server.run_tool("pgbench", &["--initialize", "--quiet", "--scale", &scale, "shop"])?;
+        self.server.psql("shop", "CHECKPOINT")?;
+        Ok(())
+    }
+
+    /// Transactions of pgbench all over its accounts, in two sessions.
+    pub(crate) fn transact(&self, transactions: u32) -> anyhow::Result<()> {
+        let each = (transactions / 2).to_string();
+        let arguments = ["--client=2", "--no-vacuum", "--transactions", &each, "--random-seed=7", "shop"];
+        self.server.run_tool("pgbench", &arguments)?;
+        self.server.psql("shop", "CHECKPOINT")?;
+        Ok(())
+    }
+
     /// One row in a hundred of the biggest table, at random all over it.
     pub(crate) fn change_one_percent(&self) -> anyhow::Result<()> {
-        let update = format!(
-            "UPDATE orders SET amount = amount + 1, note = {changed}
-              WHERE id IN (SELECT 1 + (random() * {orders})::bigint FROM generate_series(1, {orders} / 100))",
-            orders = self.orders,
-            changed = self.text.changed()
-        );
+        let orders = self.orders;
+        self.change(&format!(
+            "id IN (SELECT 1 + (random() * {orders})::bigint FROM generate_series(1, {orders} / 100))"
+        ))
+    }
+
+    /// One row in a hundred of the biggest table, neighbours all.
+    pub(crate) fn change_one_percent_contiguous(&self) -> anyhow::Result<()> {
+        let first = self.orders / 3;
+        self.change(&format!("id BETWEEN {first} AND {}", first + self.orders / 100 - 1))
+    }
+
+    fn change(&self, which: &str) -> anyhow::Result<()> {
+        let changed = self.text.changed();
+        let update = format!("UPDATE orders SET amount = amount + 1, note = {changed} WHERE {which}");
         self.server.psql("shop", &update)?;
         self.server.psql("shop", "CHECKPOINT")?;
         Ok(())
+    }
+
+    /// What the tables hold, to be compared with a restored server's.
+    pub(crate) fn digests(&self) -> anyhow::Result<BTreeMap<String, String>> {
+        self.digests_of(&self.server)
+    }
+
+    /// The same tables on another server.
+    pub(crate) fn digests_of(&self, server: &PostgresServer) -> anyhow::Result<BTreeMap<String, String>> {
+        if self.is_pgbench { digests_of(server, &PGBENCH_TABLES) } else { digests(server) }
     }
 
     /// Bytes of all databases as the server counts them.
@@ -166,10 +282,14 @@ fn rows(gb: f64) -> u64 {
 
 /// Rows and an order-free digest of all columns, for each table.
 pub(crate) fn digests(server: &PostgresServer) -> anyhow::Result<BTreeMap<String, String>> {
+    digests_of(server, &TABLES)
+}
+
+fn digests_of(server: &PostgresServer, tables: &[&str]) -> anyhow::Result<BTreeMap<String, String>> {
     let mut digests = BTreeMap::new();
-    for table in TABLES {
+    for &table in tables {
         let query = format!(
-            "SELECT count(*) || ' rows, digest ' || coalesce(sum(hashtextextended(t::text, 42)::numeric), 0) FROM {table} AS t"
+            "SELECT count(*) || ' rows, digest ' || coalesce(sum(hash_record_extended(t, 42)::numeric), 0) FROM {table} AS t"
         );
         digests.insert(table.to_owned(), server.psql("shop", &query)?.trim().to_owned());
     }
@@ -183,10 +303,13 @@ mod tests {
     #[test]
     fn real_server_a_changed_shop_is_told_from_an_unchanged_one() {
         let mut shop = Shop::open(installed_version().unwrap(), &options(false)).unwrap();
-        shop.fill(0.01, Text::Digests).unwrap();
-        let before = digests(&shop.server).unwrap();
-        assert_eq!(digests(&shop.server).unwrap(), before);
+        shop.fill(0.01, Text::Words).unwrap();
+        let before = shop.digests().unwrap();
+        assert_eq!(shop.digests().unwrap(), before);
         shop.change_one_percent().unwrap();
-        assert_ne!(digests(&shop.server).unwrap(), before);
+        let after = shop.digests().unwrap();
+        assert_ne!(after, before);
+        shop.change_one_percent_contiguous().unwrap();
+        assert_ne!(shop.digests().unwrap(), after);
     }
 }

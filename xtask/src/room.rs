@@ -36,9 +36,19 @@ pub(crate) struct Room {
 impl Room {
     /// Starts `strongroom serve` on a free port; its log goes beside the data directory.
     pub(crate) fn start(program: &Path, data_dir: &Path) -> anyhow::Result<Self> {
+        Self::start_with(program, data_dir, &[])
+    }
+
+    /// The same with settings in the environment.
+    pub(crate) fn start_with(
+        program: &Path,
+        data_dir: &Path,
+        settings: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
         let log =
             fs::File::create(data_dir.with_extension("log")).context("creating the log of the server")?;
         let mut server = serve_command(program, data_dir)
+            .envs(settings.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)
@@ -142,15 +152,4 @@ fn listening_line(server: &mut Child) -> anyhow::Result<String> {
         }
     }
     bail!("it ended without the line `listening on …`")
-}
-
-/// Bytes of all files below a folder.
-pub(crate) fn folder_bytes(folder: &Path) -> anyhow::Result<u64> {
-    let mut sum = 0;
-    for entry in fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))? {
-        let entry = entry?;
-        let metadata = entry.metadata()?;
-        sum += if metadata.is_dir() { folder_bytes(&entry.path())? } else { metadata.len() };
-    }
-    Ok(sum)
 }

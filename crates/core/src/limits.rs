@@ -43,6 +43,9 @@ pub const MEMBERS_MAX: u64 = 16_000_000;
 /// One member, in bytes (a PostgreSQL segment has 1 GiB; .bak files are larger).
 pub const MEMBER_SIZE_BYTES_MAX: u64 = 16 << 40;
 
+/// zstd levels that may be asked for; above, memory grows and nothing is gained on 128 KiB.
+pub const COMPRESSION_LEVELS: std::ops::RangeInclusive<i32> = 1..=19;
+
 /// Silence of a source connection after which it is given up (faults.md B21).
 pub const SOURCE_IDLE_TIMEOUT_MS: u64 = 120_000;
 /// Reaching a source and logging in (faults.md B11, S17).

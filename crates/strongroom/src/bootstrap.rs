@@ -14,7 +14,7 @@ use std::sync::Arc;
 use rustix::fs::FlockOperation;
 use strongroom_catalog::Catalog;
 use strongroom_core::time::{Clock, Randomness};
-use strongroom_repository::{LocalStore, RecoveryKey, Repository, Store};
+use strongroom_repository::{LocalStore, RecoveryKey, Repository, Store, WriterOptions};
 use strongroom_service::{Parts, Service, Settings, first_start};
 
 use crate::config::Config;
@@ -59,7 +59,10 @@ pub(crate) async fn open(config: &Config) -> Outcome<Opened> {
         recovery_key: key,
         location,
         data_dir: data_dir.clone(),
-        settings: Settings::default(),
+        settings: Settings {
+            writer: WriterOptions { full_level: config.compression_level, ..WriterOptions::default() },
+            ..Settings::default()
+        },
     });
     Ok(Opened { service, catalog, data_dir, _lock: lock })
 }

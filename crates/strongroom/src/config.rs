@@ -8,6 +8,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
+use strongroom_core::limits;
+use strongroom_repository::WriterOptions;
 
 use crate::client::ClientOptions;
 use crate::exit::{Exit, Outcome, Stop};
@@ -16,11 +18,12 @@ use values::Values;
 pub(crate) use values::{Origin, data_dir};
 
 /// Every setting, as it is spelled in the file; `STRONGROOM_` and upper case in the environment.
-const KEYS: [&str; 11] = [
+const KEYS: [&str; 12] = [
     "data_dir",
     "listen",
     "database_url",
     "repository",
+    "compression_level",
     "recovery_key_file",
     "tls_cert",
     "tls_key",
@@ -48,6 +51,9 @@ pub(crate) struct ServeOptions {
     /// Where backups are stored, file:///path [env: STRONGROOM_REPOSITORY]
     #[arg(long, value_name = "URL")]
     repository: Option<String>,
+    /// zstd level of new data, 1 (fast) to 19 [env: STRONGROOM_COMPRESSION_LEVEL] [default: 1]
+    #[arg(long, value_name = "LEVEL")]
+    compression_level: Option<String>,
     /// The key of the repository [env: STRONGROOM_RECOVERY_KEY_FILE]
     #[arg(long, value_name = "FILE")]
     recovery_key_file: Option<String>,
@@ -84,6 +90,7 @@ impl ServeOptions {
             "listen" => self.listen.clone(),
             "database_url" => self.database_url.clone(),
             "repository" => self.repository.clone(),
+            "compression_level" => self.compression_level.clone(),
             "recovery_key_file" => self.recovery_key_file.clone(),
             "tls_cert" => self.tls_cert.clone(),
             "tls_key" => self.tls_key.clone(),
@@ -113,6 +120,7 @@ pub(crate) struct Config {
     pub(crate) repository_dir: PathBuf,
     /// Nobody named the repository: it may be made in the data directory.
     pub(crate) repository_by_default: bool,
+    pub(crate) compression_level: i32,
     pub(crate) recovery_key_file: PathBuf,
     pub(crate) tls: Option<(PathBuf, PathBuf)>,
     insecure_http: bool,
@@ -158,6 +166,7 @@ impl Config {
             catalog_file: catalog.unwrap_or_else(|| data_dir.join("catalog.sqlite")),
             repository_by_default: repository.is_none(),
             repository_dir: repository.unwrap_or_else(|| data_dir.join("repository")),
+            compression_level: compression_level(values)?,
             recovery_key_file: values
                 .text("recovery_key_file")
                 .map_or_else(|| data_dir.join("recovery.key"), PathBuf::from),
@@ -180,6 +189,7 @@ impl Config {
             "listen" => Some(self.listen.to_string()),
             "database_url" => Some(format!("sqlite://{}", self.catalog_file.display())),
             "repository" => Some(format!("file://{}", self.repository_dir.display())),
+            "compression_level" => Some(self.compression_level.to_string()),
             "recovery_key_file" => path(&self.recovery_key_file),
             "tls_cert" => path(&self.tls.as_ref()?.0),
             "tls_key" => path(&self.tls.as_ref()?.1),
@@ -195,6 +205,15 @@ impl Config {
 fn listen(values: &Values) -> Outcome<SocketAddr> {
     let text = values.text_or("listen", "127.0.0.1:8640");
     text.parse().map_err(|_| values.wrong("listen", &text, "ADDRESS:PORT, such as 127.0.0.1:8640 or [::1]:0"))
+}
+
+/// What is stored already keeps the level it was written with; every level reads alike.
+fn compression_level(values: &Values) -> Outcome<i32> {
+    let text = values.text_or("compression_level", &WriterOptions::default().full_level.to_string());
+    match text.parse() {
+        Ok(level) if limits::COMPRESSION_LEVELS.contains(&level) => Ok(level),
+        _ => Err(values.wrong("compression_level", &text, "a number from 1 to 19")),
+    }
 }
 
 fn tls(values: &Values) -> Outcome<Option<(PathBuf, PathBuf)>> {
@@ -256,6 +275,16 @@ mod tests {
         assert_eq!(config.catalog_file, PathBuf::from("./strongroom-data/catalog.sqlite"));
         assert_eq!(config.repository_dir, PathBuf::from("./strongroom-data/repository"));
         assert!(config.repository_by_default);
+    }
+
+    #[test]
+    fn a_compression_level_is_one_that_zstd_has() {
+        assert_eq!(load("").unwrap().compression_level, 1);
+        assert_eq!(load("compression_level = 19").unwrap().compression_level, 19);
+        for wrong in ["0", "20", "-1", "'fast'"] {
+            let refused = load(&format!("compression_level = {wrong}")).unwrap_err();
+            assert_eq!(refused.exit, Exit::Usage, "{wrong}");
+        }
     }
 
     #[test]

@@ -33,6 +33,13 @@ pub fn ensure_postgres_tree(version: u32) -> anyhow::Result<PathBuf> {
     Ok(tree.join(programs))
 }
 
+/// pgBackRest of Debian sid, which knows every server that we know and block incrementals; older
+/// suites have one that knows neither. Made like the servers' trees.
+pub fn ensure_pgbackrest() -> anyhow::Result<PathBuf> {
+    let program = "usr/bin/pgbackrest";
+    Ok(ensure_tree("sid", "pgbackrest", program)?.join(program))
+}
+
 /// Where `ensure_postgres_tree` has put, or would put, the programs; nothing is made.
 pub fn postgres_tree(version: u32) -> Option<PathBuf> {
     let tree = cache_folder().join(format!("debian-postgresql-{version}"));
@@ -51,7 +58,8 @@ fn cache_folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/test-cache")
 }
 
-/// A tree of one suite with one package and what it depends on; `programs` get wrappers.
+/// A tree of one suite with one package and what it depends on; `programs`, a folder or a single
+/// one, get wrappers.
 fn ensure_tree(suite: &str, package: &str, programs: &str) -> anyhow::Result<PathBuf> {
     let cache = cache_folder();
     fs::create_dir_all(&cache).with_context(|| format!("cannot make {}", cache.display()))?;
@@ -120,25 +128,31 @@ fn unpack(package: &str, tree: &Path) -> anyhow::Result<()> {
 /// Puts a script in the place of each program, which runs it with the tree's own loader. The
 /// programs find each other and their data by path, so they must not notice that they moved.
 fn wrap_programs(tree: &Path, final_place: &Path, programs: &str) -> anyhow::Result<()> {
-    for program in fs::read_dir(tree.join(programs))? {
-        let program = program?.path();
-        let name = program.file_name().context("a program has a name")?.to_owned();
-        if !is_elf(&program)? {
-            continue;
-        }
-        let wrapped = Path::new(&name).with_extension(WRAPPED);
-        fs::rename(&program, program.with_file_name(&wrapped))?;
-        let place = final_place.join(programs);
-        let script = format!(
-            "#!/bin/sh\nexec '{root}/lib64/ld-linux-x86-64.so.2' --library-path '{root}/usr/lib/x86_64-linux-gnu' \\\n  \
-             --argv0 '{shown}' '{real}' \"$@\"\n",
-            root = final_place.display(),
-            shown = place.join(&name).display(),
-            real = place.join(&wrapped).display(),
-        );
-        fs::write(&program, script)?;
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
+    let programs = tree.join(programs);
+    if programs.is_file() {
+        return wrap(&programs, tree, final_place);
     }
+    for program in fs::read_dir(programs)? {
+        let program = program?.path();
+        if is_elf(&program)? {
+            wrap(&program, tree, final_place)?;
+        }
+    }
+    Ok(())
+}
+
+fn wrap(program: &Path, tree: &Path, final_place: &Path) -> anyhow::Result<()> {
+    let wrapped = program.with_extension(WRAPPED);
+    fs::rename(program, &wrapped)?;
+    let script = format!(
+        "#!/bin/sh\nexec '{root}/lib64/ld-linux-x86-64.so.2' --library-path '{root}/usr/lib/x86_64-linux-gnu' \\\n  \
+         --argv0 '{shown}' '{real}' \"$@\"\n",
+        root = final_place.display(),
+        shown = final_place.join(program.strip_prefix(tree)?).display(),
+        real = final_place.join(wrapped.strip_prefix(tree)?).display(),
+    );
+    fs::write(program, script)?;
+    fs::set_permissions(program, fs::Permissions::from_mode(0o755))?;
     Ok(())
 }
 

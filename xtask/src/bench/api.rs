@@ -56,7 +56,7 @@ pub(crate) fn run(options: &ApiOptions) -> anyhow::Result<()> {
             text += &row;
         }
     }
-    page::publish("api", &text, options.write)
+    page::publish(&text, options.write.then_some("api"))
 }
 
 fn measure(options: &ApiOptions, program: &Path, backups: u32, projects: u32) -> anyhow::Result<Vec<Series>> {

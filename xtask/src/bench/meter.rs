@@ -1,6 +1,8 @@
 //! What a piece of work costs: wall time, processor time of client and server, peak memory.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::io::{Read, Seek};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -21,38 +23,55 @@ pub(crate) struct Cost {
     /// The database server's processes.
     pub(crate) server_cpu_s: f64,
     pub(crate) peak_bytes: u64,
+    /// Peak of a second program that worked beside: the command of a restore beside our server.
+    pub(crate) peak_beside_bytes: u64,
     pub(crate) stored_bytes: u64,
+    /// Files that were written into the store.
+    pub(crate) objects: u64,
 }
 
 /// Runs a program to its end and watches it; `server` is the postmaster to watch beside, if any.
 pub(crate) fn command(command: &mut Command, server: Option<u32>) -> anyhow::Result<Cost> {
     let line = process::line(command);
+    let complaints = tempfile::tempfile().context("a file for what the tool complains of")?;
     let server_before = server.map(tree_cpu_s).transpose()?.unwrap_or(0.0);
     let own_before = waited_for_cpu_s()?;
+    // What others left unwritten must not be written in this tool's time.
+    rustix::fs::sync();
     let begun = Instant::now();
-    let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-    let peak_bytes = watch(child.with_context(|| format!("starting {line}"))?, &line)?;
+    let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(complaints.try_clone()?).spawn();
+    let watched = watch(child.with_context(|| format!("starting {line}"))?, &line);
+    let peak_bytes = watched.map_err(|error| explain(error, complaints))?;
     let wall_s = begun.elapsed().as_secs_f64();
     Ok(Cost {
         wall_s,
         tool_cpu_s: waited_for_cpu_s()? - own_before,
         server_cpu_s: server.map(tree_cpu_s).transpose()?.unwrap_or(0.0) - server_before,
         peak_bytes,
-        stored_bytes: 0,
+        ..Cost::default()
     })
 }
 
-/// Waits for the end and answers the greatest resident memory seen.
+/// Adds the end of what a failed tool wrote to stderr.
+fn explain(error: anyhow::Error, mut complaints: fs::File) -> anyhow::Error {
+    let mut said = String::new();
+    let _ = complaints.rewind().and_then(|()| complaints.read_to_string(&mut said));
+    let lines: Vec<&str> = said.trim().lines().collect();
+    error.context(lines[lines.len().saturating_sub(10)..].join("\n"))
+}
+
+/// Waits for the end and answers the greatest resident memory seen, of the tool and of the
+/// processes it started: the sum of each one's peak.
 fn watch(mut child: Child, line: &str) -> anyhow::Result<u64> {
-    let mut peak = 0;
+    let mut peaks = BTreeMap::new();
     loop {
-        // The kernel keeps the peak itself; only the last look before the end counts.
-        peak = peak.max(peak_bytes(child.id()).unwrap_or(0));
+        // The kernel keeps each peak itself; only the last look before a process's end counts.
+        note_peaks(child.id(), &mut peaks);
         if let Some(status) = child.try_wait()? {
             if !status.success() {
                 bail!("`{line}` ended with {status}");
             }
-            return Ok(peak);
+            return Ok(peaks.values().sum());
         }
         if let Err(wish) = interrupt::check() {
             child.kill()?;
@@ -60,6 +79,17 @@ fn watch(mut child: Child, line: &str) -> anyhow::Result<u64> {
             return Err(wish);
         }
         interrupt::pause(LOOK_INTERVAL);
+    }
+}
+
+fn note_peaks(pid: u32, peaks: &mut BTreeMap<u32, u64>) {
+    if let Ok(peak) = peak_bytes(pid) {
+        peaks.insert(pid, peak);
+    }
+    // Asking the kernel for the children is cheap; walking all of /proc would disturb the measured.
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    for child in children.split_whitespace().filter_map(|child| child.parse().ok()) {
+        note_peaks(child, peaks);
     }
 }
 

@@ -1,10 +1,13 @@
 //! `cargo xtask bench …`: figures beside figures, from one run on one machine and one data set.
 
 mod api;
+mod depth;
 mod machine;
 mod meter;
 mod page;
+mod peers;
 mod postgres;
+mod table;
 
 use clap::{Args, Subcommand};
 
@@ -12,9 +15,12 @@ use crate::cluster::Text;
 use crate::demo::parse_gb;
 use crate::interrupt;
 
+pub(crate) use self::peers::Peer;
+pub(crate) use self::postgres::Operation;
+
 #[derive(Subcommand)]
 pub(crate) enum Subject {
-    /// Backups and restores of PostgreSQL beside `pg_basebackup` and `cp`
+    /// Backups and restores of PostgreSQL beside the tools that people use
     Postgres(PostgresOptions),
     /// Requests per second and their latency, with few and with many backups in the catalog
     Api(ApiOptions),
@@ -22,18 +28,41 @@ pub(crate) enum Subject {
 
 #[derive(Args)]
 pub(crate) struct PostgresOptions {
-    /// Size of the database in gigabytes
+    /// Major version of the server; the newest installed one by default
+    #[arg(long, value_parser = clap::value_parser!(u32).range(15..=18))]
+    version: Option<u32>,
+    /// Size of the shop's database in gigabytes
     #[arg(long, default_value_t = 1.0, value_parser = parse_gb)]
     gb: f64,
-    /// What the text columns hold
-    #[arg(long, value_enum, default_value = "digests")]
+    /// What the shop's text columns hold
+    #[arg(long, value_enum, default_value = "words")]
     text: Text,
+    /// Tables of pgbench at this scale instead of the shop
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    scale: Option<u32>,
+    /// Who is measured beside us
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "basebackup,pgbackrest")]
+    peers: Vec<Peer>,
+    /// What is measured, always in the same order
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_value = "first,unchanged,contiguous,random,restore"
+    )]
+    operations: Vec<Operation>,
+    /// zstd levels of strongroom and of pgBackRest, each with a repository of its own
+    #[arg(long, value_delimiter = ',', default_value = "1,3", value_parser = clap::value_parser!(u8).range(1..=19))]
+    levels: Vec<u8>,
+    /// The server summarises its log (17 and later): block lists, and incrementals of pg_basebackup
+    #[arg(long)]
+    summaries: bool,
     /// Repetitions; the medians are shown
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=99))]
     runs: u32,
-    /// Put the tables into docs/benchmarks.md
-    #[arg(long)]
-    write: bool,
+    /// Put the table into docs/benchmarks.md, between the marks of this name
+    #[arg(long, value_name = "NAME")]
+    write: Option<String>,
 }
 
 #[derive(Args)]

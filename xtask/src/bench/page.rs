@@ -9,15 +9,22 @@ use crate::{say, workspace};
 const PAGE: &str = "docs/benchmarks.md";
 
 /// Prints a section and, when asked, puts it between its marks in the page.
-pub(crate) fn publish(name: &str, section: &str, write: bool) -> anyhow::Result<()> {
+pub(crate) fn publish(section: &str, name: Option<&str>) -> anyhow::Result<()> {
     say::result(section);
-    if write {
-        let path = workspace::root().join(PAGE);
-        let page = fs::read_to_string(&path).with_context(|| format!("reading {PAGE}"))?;
-        fs::write(&path, replace(&page, name, section)?)?;
+    if let Some(name) = name {
+        fs::write(workspace::root().join(PAGE), replace(&read()?, name, section)?)?;
         say::note(format_args!("written to {PAGE}"));
     }
     Ok(())
+}
+
+/// An error when the page has no such marks, to be known before an hour of measuring.
+pub(crate) fn check(name: &str) -> anyhow::Result<()> {
+    replace(&read()?, name, "").map(drop)
+}
+
+fn read() -> anyhow::Result<String> {
+    fs::read_to_string(workspace::root().join(PAGE)).with_context(|| format!("reading {PAGE}"))
 }
 
 fn replace(page: &str, name: &str, section: &str) -> anyhow::Result<String> {

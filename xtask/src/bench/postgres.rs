@@ -1,284 +1,262 @@
-//! `bench postgres`: our backups and restores beside the tools that come with the database.
+//! `bench postgres`: our backups and restores beside the tools that people use instead.
 //!
-//! One data set, one machine, one run: `pg_basebackup` with its output thrown away is the floor
-//! (what the server alone needs), `pg_basebackup` into a zstd archive is what people do today,
-//! `cp -a` with a sync is the floor of a restore.
+//! One data set, one machine, one run: every tool takes its turn on the same state of the same
+//! server, so that each of them has its own full backup and its own incremental after each change.
+//! A restore counts when the restored server has started and holds what the source holds.
 
-use std::fmt::Write as _;
+use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::{Duration, Instant};
+use std::path::Path;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
+use clap::ValueEnum;
 use strongroom_testkit::postgres::PostgresServer;
-use tempfile::TempDir;
 
-use super::meter::{self, Cost};
-use super::{PostgresOptions, machine, page};
-use crate::cluster::{self, Shop, Text};
-use crate::http::Client;
-use crate::room::{self, Room};
-use crate::{interrupt, say};
+use super::peers::{Archive, Incremental, Nothing, Peer, Programs, Strongroom, Tool, usage};
+use super::table::{Measured, mib};
+use super::{PostgresOptions, depth, machine, page};
+use crate::cluster::{self, Shop};
+use crate::{interrupt, room, say};
 
-const JOB_TIMEOUT: Duration = Duration::from_hours(4);
-const LOOK_INTERVAL: Duration = Duration::from_millis(20);
-const MIB: f64 = 1_048_576.0;
+/// What is measured, in the order in which it is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub(crate) enum Operation {
+    /// The first backup
+    First,
+    /// Nothing has changed since the last backup
+    Unchanged,
+    /// 1 % of the rows of the biggest table changed, neighbours all
+    Contiguous,
+    /// 1 % of the rows of the biggest table changed, at random
+    Random,
+    /// 20,000 random transactions of pgbench; needs --scale
+    Transactions,
+    /// The last backup, started and compared
+    Restore,
+    /// Everything stored is read and checked
+    Verify,
+    /// 24 backups, each after 1 % of the rows changed at random; a table of its own
+    Depth,
+}
 
-/// What is compared, in the order of the table; the first of each operation is the floor.
-const OPERATIONS: [(&str, &[&str]); 3] = [
-    ("first backup", &["pg_basebackup to nothing", "pg_basebackup, tar, zstd level 1", "strongroom"]),
-    (
-        "backup after 1 % of the rows changed",
-        &["pg_basebackup to nothing", "pg_basebackup, tar, zstd level 1", "strongroom"],
-    ),
-    ("restore", &["cp -a and sync", "tar, zstd and sync", "strongroom"]),
-];
+const TRANSACTIONS: u32 = 20_000;
+
+impl Operation {
+    pub(super) fn title(self) -> &'static str {
+        match self {
+            Self::First => "first backup",
+            Self::Unchanged => "backup, nothing changed",
+            Self::Contiguous => "backup after 1 % contiguous",
+            Self::Random => "backup after 1 % at random",
+            Self::Transactions => "backup after 20,000 transactions",
+            Self::Restore => "restore",
+            Self::Verify => "verify all",
+            Self::Depth => "24 backups",
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::First => "first",
+            Self::Unchanged => "unchanged",
+            Self::Contiguous => "contiguous",
+            Self::Random => "random",
+            Self::Transactions => "transactions",
+            Self::Restore | Self::Verify | Self::Depth => "",
+        }
+    }
+
+    /// Makes the change that the backup comes after.
+    fn change(self, shop: &Shop) -> anyhow::Result<()> {
+        match self {
+            Self::Contiguous => shop.change_one_percent_contiguous(),
+            Self::Random => shop.change_one_percent(),
+            Self::Transactions => shop.transact(TRANSACTIONS),
+            Self::First | Self::Unchanged | Self::Restore | Self::Verify | Self::Depth => Ok(()),
+        }
+    }
+}
+
+pub(super) type Tools = Vec<Box<dyn Tool>>;
+pub(super) type Digests = BTreeMap<String, String>;
 
 pub(crate) fn run(options: &PostgresOptions) -> anyhow::Result<()> {
-    let version = cluster::installed_version()?;
+    if let Some(name) = &options.write {
+        page::check(name)?;
+    }
+    let version = options.version.map_or_else(cluster::installed_version, Ok)?;
+    check(options, version)?;
     say::step("building (release)");
-    let program = room::build()?;
-    let scratch = tempfile::Builder::new().prefix("strongroom-bench-").tempdir()?;
-    let mut bench = Bench { program, scratch, rows: Vec::new(), source_bytes: 0 };
+    let programs = Programs::find(room::build()?, &options.peers)?;
+    let mut measured = Measured::default();
+    let mut deep = Vec::new();
+    let mut server_name = String::new();
     for run in 1..=options.runs {
         say::step(format_args!("run {run} of {}", options.runs));
-        bench.measure(version, options)?;
+        let shop = open(version, options)?;
+        let mut tools = tools(&programs, &shop, options)?;
+        shop.server.run_tool("postgres", &["--version"])?.trim().clone_into(&mut server_name);
+        backups(&shop, &mut tools, options, &mut measured)?;
+        if options.operations.contains(&Operation::Restore) {
+            restores(&shop, &mut tools, last_backup(options)?, &mut measured)?;
+        }
+        if options.operations.contains(&Operation::Verify) {
+            verifications(&shop, &mut tools, &mut measured)?;
+        }
+        if options.operations.contains(&Operation::Depth) {
+            deep.push(depth::measure(&shop, &mut tools)?);
+        }
     }
-    let section = bench.section(version, options.runs);
-    let name = match options.text {
-        Text::Digests => "postgres",
-        Text::Blank => "postgres-blank",
+    let mut section = heading(&server_name, &measured, options.runs);
+    if !measured.is_empty() {
+        section += &measured.table();
+    }
+    if !deep.is_empty() {
+        section += &depth::table(&deep);
+    }
+    page::publish(&section, options.write.as_deref())
+}
+
+fn check(options: &PostgresOptions, version: u32) -> anyhow::Result<()> {
+    let wants = |operation| options.operations.contains(&operation);
+    ensure!(!wants(Operation::Transactions) || options.scale.is_some(), "transactions need --scale");
+    let changes_rows = [Operation::Contiguous, Operation::Random, Operation::Depth].into_iter().any(wants);
+    ensure!(
+        !changes_rows || options.scale.is_none(),
+        "with --scale: first, unchanged, transactions, restore, verify"
+    );
+    ensure!(!options.summaries || version >= 17, "--summaries needs PostgreSQL 17 or later");
+    ensure!(
+        options.summaries || !options.peers.contains(&Peer::Incremental),
+        "incrementals of pg_basebackup need --summaries"
+    );
+    ensure!(
+        version <= 15 || !options.peers.contains(&Peer::PgbackrestPackaged),
+        "the packaged pgBackRest knows servers up to 15"
+    );
+    Ok(())
+}
+
+fn heading(server: &str, measured: &Measured, runs: u32) -> String {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let size = if measured.source_bytes == 0 {
+        String::new()
+    } else {
+        format!(", {:.0} MiB to restore", mib(measured.source_bytes))
     };
-    page::publish(name, &section, options.write)
+    format!(
+        "`cargo xtask {}`\n\n{server}{size}, {}. Medians of {runs} runs.\n\n",
+        arguments.join(" "),
+        machine::describe()
+    )
 }
 
-struct Bench {
-    program: PathBuf,
-    scratch: TempDir,
-    /// (operation, tool, cost), one for each run
-    rows: Vec<(usize, usize, Cost)>,
-    source_bytes: u64,
+fn open(version: u32, options: &PostgresOptions) -> anyhow::Result<Shop> {
+    let mut shop = Shop::open_archiving(version, options.summaries)?;
+    say::note("filling the database");
+    match options.scale {
+        Some(scale) => shop.fill_pgbench(scale)?,
+        None => shop.fill(options.gb, options.text)?,
+    }
+    Ok(shop)
 }
 
-impl Bench {
-    /// One complete run with a fresh database and a fresh repository.
-    fn measure(&mut self, version: u32, options: &PostgresOptions) -> anyhow::Result<()> {
-        let mut shop = Shop::open(version, &cluster::options(false))?;
-        say::note("filling the database");
-        shop.fill(options.gb, options.text)?;
-        let data_dir = self.scratch.path().join("data");
-        let room = Room::start(&self.program, &data_dir)?;
-        self.register(&room, &shop)?;
-        self.backups(0, "first", &room, &shop)?;
-        shop.change_one_percent()?;
-        self.backups(1, "second", &room, &shop)?;
-        self.restores(&room, &shop)?;
-        room.stop()?;
-        fs::remove_dir_all(&data_dir)?;
-        Ok(())
+fn tools(programs: &Programs, shop: &Shop, options: &PostgresOptions) -> anyhow::Result<Tools> {
+    let mut tools: Tools = Vec::new();
+    if options.peers.contains(&Peer::Basebackup) {
+        tools.push(Box::new(Nothing));
+        tools.push(Box::new(Archive::new(shop)?));
     }
-
-    fn keep(&mut self, operation: usize, tool: usize, cost: Cost) {
-        let (name, tools) = OPERATIONS[operation];
-        say::note(format_args!(
-            "{name}, {}: {:.2} s, cpu {:.2} s + server {:.2} s, peak {:.0} MiB, stored {:.1} MiB",
-            tools[tool],
-            cost.wall_s,
-            cost.tool_cpu_s,
-            cost.server_cpu_s,
-            bytes(cost.peak_bytes) / MIB,
-            bytes(cost.stored_bytes) / MIB
-        ));
-        self.rows.push((operation, tool, cost));
+    if options.peers.contains(&Peer::Incremental) {
+        tools.push(Box::new(Incremental::new(shop)?));
     }
-
-    fn register(&self, room: &Room, shop: &Shop) -> anyhow::Result<()> {
-        let password = self.scratch.path().join("password");
-        fs::write(&password, cluster::PASSWORD)?;
-        let port = shop.server.port().to_string();
-        let arguments =
-            ["instance", "add", "shop", "--engine", "postgresql", "--host", "127.0.0.1", "--port", &port];
-        let mut command = room.command(&arguments);
-        command.args(["--user", cluster::ROLE, "--tls", "disable", "--password-file"]).arg(&password);
-        meter::command(&mut command, None).context("registering the database").map(drop)
+    for level in &options.levels {
+        tools.extend(programs.pgbackrests(shop, *level)?);
+        tools.push(Box::new(Strongroom::new(&programs.strongroom, shop, *level)?));
     }
+    Ok(tools)
+}
 
-    fn backups(&mut self, operation: usize, name: &str, room: &Room, shop: &Shop) -> anyhow::Result<()> {
-        let postmaster = shop.server.pid().context("the server runs")?;
+fn is_backup(operation: Operation) -> bool {
+    !operation.name().is_empty()
+}
+
+fn ordered(options: &PostgresOptions) -> Vec<Operation> {
+    let mut operations = options.operations.clone();
+    operations.sort_unstable();
+    operations.dedup();
+    operations
+}
+
+fn last_backup(options: &PostgresOptions) -> anyhow::Result<&'static str> {
+    let last = ordered(options).into_iter().rfind(|operation| is_backup(*operation));
+    last.map(Operation::name).context("a restore needs a backup among --operations")
+}
+
+fn backups(
+    shop: &Shop,
+    tools: &mut Tools,
+    options: &PostgresOptions,
+    measured: &mut Measured,
+) -> anyhow::Result<()> {
+    for operation in ordered(options).into_iter().filter(|operation| is_backup(*operation)) {
+        operation.change(shop)?;
         // Once unmeasured, so that nobody is the one who warms the page cache.
-        meter::command(&mut base_backup(&shop.server, &["-D", "-"]), None)?;
-        let nothing = meter::command(&mut base_backup(&shop.server, &["-D", "-"]), Some(postmaster))?;
-        self.keep(operation, 0, nothing);
-
-        let archive = shop.server.make_folder(&format!("archive-{name}"))?;
-        let place = archive.to_string_lossy().into_owned();
-        let arguments = ["-D", &place, "--compress=client-zstd:1"];
-        let mut tar = meter::command(&mut base_backup(&shop.server, &arguments), Some(postmaster))?;
-        tar.stored_bytes = room::folder_bytes(&archive)?;
-        self.keep(operation, 1, tar);
-
-        let ours = back_up(room, postmaster, name)?;
-        self.keep(operation, 2, ours);
-        Ok(())
-    }
-
-    fn restores(&mut self, room: &Room, shop: &Shop) -> anyhow::Result<()> {
-        let target = self.scratch.path().join("restored");
-        meter::forget_peak(room.pid())?;
-        let cpu_before = meter::tree_cpu_s(room.pid())?;
-        let mut command = room.command(&["restore", "second", "--progress", "none", "--to-dir"]);
-        let mut ours = meter::command(command.arg(&target), None)?;
-        ours.tool_cpu_s += meter::tree_cpu_s(room.pid())? - cpu_before;
-        ours.peak_bytes += meter::peak_bytes(room.pid())?;
-        self.source_bytes = room::folder_bytes(&target)?;
-
-        let copy = self.scratch.path().join("copy");
-        let script = "cp -a \"$1\" \"$2\" && sync -f \"$2\"";
-        let floor = meter::command(&mut shell(script, &target, &copy), None)?;
-        let archive = shop.server.data_dir().with_file_name("archive-second").join("base.tar.zst");
-        let unpacked = self.scratch.path().join("unpacked");
-        let script = "mkdir \"$2\" && zstd -qdc \"$1\" | tar -x -C \"$2\" && sync -f \"$2\"";
-        let tar = meter::command(&mut shell(script, &archive, &unpacked), None)?;
-
-        self.keep(2, 0, floor);
-        self.keep(2, 1, tar);
-        self.keep(2, 2, ours);
-        compare(shop, &target)?;
-        for folder in [target, copy, unpacked] {
-            fs::remove_dir_all(folder)?;
-        }
-        Ok(())
-    }
-
-    fn section(&self, version: u32, runs: u32) -> String {
-        let mut text = format!(
-            "PostgreSQL {version}, {:.0} MiB to restore, {}. Medians of {runs} runs; `×` is the ratio to the first line of each group.\n\n",
-            bytes(self.source_bytes) / MIB,
-            machine::describe()
-        );
-        text += "| Operation | Tool | Wall s | × | CPU tool s | CPU server s | Peak memory MiB | Stored MiB | % of data |\n";
-        text += "|---|---|---:|---:|---:|---:|---:|---:|---:|\n";
-        for (operation, (name, tools)) in OPERATIONS.iter().enumerate() {
-            let floor = self.median(operation, 0);
-            for (tool, tool_name) in tools.iter().enumerate() {
-                let cost = self.median(operation, tool);
-                let _ = writeln!(
-                    text,
-                    "| {name} | {tool_name} | {:.2} | {:.2} | {:.2} | {:.2} | {:.0} | {} | {} |",
-                    cost.wall_s,
-                    cost.wall_s / floor.wall_s,
-                    cost.tool_cpu_s,
-                    cost.server_cpu_s,
-                    bytes(cost.peak_bytes) / MIB,
-                    or_dash(cost.stored_bytes, bytes(cost.stored_bytes) / MIB),
-                    or_dash(cost.stored_bytes, 100.0 * bytes(cost.stored_bytes) / bytes(self.source_bytes)),
-                );
-            }
-        }
-        text
-    }
-
-    fn median(&self, operation: usize, tool: usize) -> Cost {
-        let costs: Vec<Cost> =
-            self.rows.iter().filter(|row| (row.0, row.1) == (operation, tool)).map(|row| row.2).collect();
-        let of = |value: fn(&Cost) -> f64| median(costs.iter().map(value).collect());
-        let of_bytes = |value: fn(&Cost) -> u64| {
-            let mut values: Vec<u64> = costs.iter().map(value).collect();
-            values.sort_unstable();
-            values.get(values.len() / 2).copied().unwrap_or(0)
-        };
-        Cost {
-            wall_s: of(|cost| cost.wall_s),
-            tool_cpu_s: of(|cost| cost.tool_cpu_s),
-            server_cpu_s: of(|cost| cost.server_cpu_s),
-            peak_bytes: of_bytes(|cost| cost.peak_bytes),
-            stored_bytes: of_bytes(|cost| cost.stored_bytes),
+        Nothing.back_up(shop, "")?;
+        for tool in tools.iter_mut() {
+            interrupt::check()?;
+            let cost = tool.back_up(shop, operation.name()).with_context(|| tool.name().to_owned())?;
+            measured.keep(operation, tool.name(), cost);
         }
     }
+    Ok(())
 }
 
-/// A fast restore of something else would be no restore.
-fn compare(shop: &Shop, target: &Path) -> anyhow::Result<()> {
-    let before = cluster::digests(&shop.server)?;
+fn restores(shop: &Shop, tools: &mut Tools, name: &str, measured: &mut Measured) -> anyhow::Result<()> {
+    let expected = shop.digests()?;
+    for tool in tools.iter_mut() {
+        interrupt::check()?;
+        let restored = restore(shop, &mut **tool, name, &expected).with_context(|| tool.name().to_owned())?;
+        let Some((cost, bytes)) = restored else { continue };
+        measured.source_bytes = bytes;
+        measured.keep(Operation::Restore, tool.name(), cost);
+    }
+    Ok(())
+}
+
+/// One restore, started and compared; a fast restore of something else would be no restore.
+/// Answers its cost and the bytes of the restored files.
+pub(super) fn restore(
+    shop: &Shop,
+    tool: &mut dyn Tool,
+    name: &str,
+    expected: &Digests,
+) -> anyhow::Result<Option<(super::meter::Cost, u64)>> {
+    let folder = shop.server.make_folder("restored")?;
+    let target = folder.join("data");
+    let restored = tool.restore(shop, name, &target)?;
+    let counted = restored.map(|cost| anyhow::Ok((cost, usage(&target)?.0))).transpose()?;
+    if counted.is_some() {
+        compare(shop, &target, expected)?;
+    }
+    fs::remove_dir_all(folder)?;
+    Ok(counted)
+}
+
+fn compare(shop: &Shop, target: &Path, expected: &Digests) -> anyhow::Result<()> {
     let restored = PostgresServer::adopt(shop.server.version(), target)?;
-    if cluster::digests(&restored)? != before {
+    if shop.digests_of(&restored)? != *expected {
         bail!("the restored database differs");
     }
     Ok(())
 }
 
-/// The same way in as ours: TCP, the same role, no TLS.
-fn base_backup(server: &PostgresServer, arguments: &[&str]) -> Command {
-    let mut command = server.tool("pg_basebackup");
-    command
-        .env("PGHOST", "127.0.0.1")
-        .env("PGUSER", cluster::ROLE)
-        .env("PGPASSWORD", cluster::PASSWORD)
-        .args(["--format=tar", "--wal-method=none", "--checkpoint=fast", "--no-manifest"])
-        .args(arguments);
-    command
-}
-
-fn shell(script: &str, from: &Path, to: &Path) -> Command {
-    let mut command = Command::new("sh");
-    command.args(["-c", script, "sh"]).arg(from).arg(to);
-    command
-}
-
-/// One backup through the API, from the request to COMPLETED.
-fn back_up(room: &Room, postmaster: u32, name: &str) -> anyhow::Result<Cost> {
-    let mut client = room.client()?;
-    meter::forget_peak(room.pid())?;
-    let (server_before, own_before) = (meter::tree_cpu_s(postmaster)?, meter::tree_cpu_s(room.pid())?);
-    let begun = Instant::now();
-    let request = serde_json::json!({"name": name, "instance": "shop"});
-    let accepted = client.json("POST", "/strongroom/v1/backups", &request.to_string())?;
-    let id = accepted["id"].as_str().context("the answer has an id")?;
-    let view = interrupt::wait_for("the backup", JOB_TIMEOUT, LOOK_INTERVAL, || ended(&mut client, id))?;
-    let wall_s = begun.elapsed().as_secs_f64();
-    if view["status"] != "COMPLETED" {
-        bail!("the backup ended {}: {}", view["status"], view["failure"]);
+fn verifications(shop: &Shop, tools: &mut Tools, measured: &mut Measured) -> anyhow::Result<()> {
+    for tool in tools.iter_mut() {
+        interrupt::check()?;
+        if let Some(cost) = tool.verify(shop).with_context(|| tool.name().to_owned())? {
+            measured.keep(Operation::Verify, tool.name(), cost);
+        }
     }
-    Ok(Cost {
-        wall_s,
-        tool_cpu_s: meter::tree_cpu_s(room.pid())? - own_before,
-        server_cpu_s: meter::tree_cpu_s(postmaster)? - server_before,
-        peak_bytes: meter::peak_bytes(room.pid())?,
-        stored_bytes: view["stored_bytes"].as_u64().context("stored_bytes of a completed backup")?,
-    })
-}
-
-fn ended(client: &mut Client, id: &str) -> anyhow::Result<Option<serde_json::Value>> {
-    let view = client.json("GET", &format!("/strongroom/v1/backups/{id}"), "")?;
-    Ok((view["status"] != "BUILDING").then_some(view))
-}
-
-fn or_dash(stored: u64, value: f64) -> String {
-    if stored == 0 { "–".to_owned() } else { format!("{value:.1}") }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "sizes shown with three digits")]
-fn bytes(count: u64) -> f64 {
-    count as f64
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    match values.len() {
-        0 => 0.0,
-        length if length % 2 == 1 => values[length / 2],
-        length => f64::midpoint(values[length / 2 - 1], values[length / 2]),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_median_is_the_middle_or_between_the_two_middles() {
-        let of = |values: &[f64]| format!("{:.2}", median(values.to_vec()));
-        assert_eq!([of(&[3.0, 1.0, 2.0]), of(&[4.0, 1.0]), of(&[])], ["2.00", "2.50", "0.00"]);
-    }
+    Ok(())
 }
