@@ -152,7 +152,7 @@ impl Shop {
         let wanted = self.folder(ARCHIVED)?.join("wanted");
         fs::write(&wanted, "")?;
         let done = work()?;
-        let last = self.server.psql("postgres", "SELECT pg_walfile_name(pg_switch_wal())")?;
+        let last = self.server.psql("postgres", "SELECT pg_walfile_name(pg_switch_wal() - 1)")?;
         let question = format!("SELECT coalesce(last_archived_wal >= '{last}', false) FROM pg_stat_archiver");
         interrupt::wait_for("archiving the log", ARCHIVE_TIMEOUT, Duration::from_millis(50), || {
             Ok((self.server.psql("postgres", &question)? == "t").then_some(()))

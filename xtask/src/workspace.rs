@@ -35,7 +35,10 @@ pub(crate) fn cargo() -> Command {
     // What the outer cargo says of this package would make crates whose build looks at it be
     // built anew, here and again at the next call from a shell.
     for (name, _) in std::env::vars_os() {
-        if name.to_str().is_some_and(|name| ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|known| name.starts_with(known))) {
+        if name
+            .to_str()
+            .is_some_and(|name| ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|known| name.starts_with(known)))
+        {
             command.env_remove(name);
         }
     }

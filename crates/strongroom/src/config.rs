@@ -280,8 +280,11 @@ mod tests {
     #[test]
     fn a_compression_level_is_one_that_zstd_has() {
         assert_eq!(load("").unwrap().compression_level, 1);
-        assert_eq!(load("compression_level = 19").unwrap().compression_level, 19);
-        for wrong in ["0", "20", "-1", "'fast'"] {
+        let (lowest, highest) = limits::COMPRESSION_LEVELS.into_inner();
+        for level in [lowest, highest] {
+            assert_eq!(load(&format!("compression_level = {level}")).unwrap().compression_level, level);
+        }
+        for wrong in [(lowest - 1).to_string(), (highest + 1).to_string(), "'fast'".to_owned()] {
             let refused = load(&format!("compression_level = {wrong}")).unwrap_err();
             assert_eq!(refused.exit, Exit::Usage, "{wrong}");
         }

@@ -9,6 +9,8 @@ mod peers;
 mod postgres;
 mod table;
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 
 use crate::cluster::Text;
@@ -60,6 +62,9 @@ pub(crate) struct PostgresOptions {
     /// Repetitions; the medians are shown
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=99))]
     runs: u32,
+    /// Measure this executable of ours instead of building one
+    #[arg(long, value_name = "FILE")]
+    program: Option<PathBuf>,
     /// Put the table into docs/benchmarks.md, between the marks of this name
     #[arg(long, value_name = "NAME")]
     write: Option<String>,

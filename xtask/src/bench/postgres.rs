@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use clap::ValueEnum;
@@ -86,8 +86,8 @@ pub(crate) fn run(options: &PostgresOptions) -> anyhow::Result<()> {
     }
     let version = options.version.map_or_else(cluster::installed_version, Ok)?;
     check(options, version)?;
-    say::step("building (release)");
-    let programs = Programs::find(room::build()?, &options.peers)?;
+    let program = options.program.clone().map_or_else(build, Ok)?;
+    let programs = Programs::find(program, &options.peers)?;
     let mut measured = Measured::default();
     let mut deep = Vec::new();
     let mut server_name = String::new();
@@ -115,6 +115,11 @@ pub(crate) fn run(options: &PostgresOptions) -> anyhow::Result<()> {
         section += &depth::table(&deep);
     }
     page::publish(&section, options.write.as_deref())
+}
+
+fn build() -> anyhow::Result<PathBuf> {
+    say::step("building (release)");
+    room::build()
 }
 
 fn check(options: &PostgresOptions, version: u32) -> anyhow::Result<()> {
