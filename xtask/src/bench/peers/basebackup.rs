@@ -125,7 +125,7 @@ impl Tool for Incremental {
                part=\"$to.parts/$(basename \"$from\")\"; mkdir -m 700 \"$part\"; \
                zstd -qdc \"$from\"/base.tar.zst | tar -x -C \"$part\" && cp \"$from\"/backup_manifest \"$part\" || exit 1; \
                parts=\"$parts $part\"; \
-             done; '{combine}' --output=\"$to\" $parts && rm -r \"$to.parts\""
+             done; '{combine}' --output=\"$to\" $parts"
         );
         let chain = &self.chain[..=last];
         if chain.len() == 1 {
