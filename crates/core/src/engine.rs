@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::AttemptId;
 use crate::member::Member;
+use crate::parent::{ParentOffer, Reading};
 use crate::progress::Progress;
 use crate::{Error, ErrorKind, Field, Result};
 
@@ -217,6 +218,9 @@ pub struct BackupOrder<'a> {
     pub label: &'a str,
     /// The database that was registered; a different one is a terminal failure (faults.md B03).
     pub identity: Option<&'a SourceIdentity>,
+    /// The backup this one may be built on, when the source can name what changed since. An
+    /// engine that cannot use it reads everything, and says why in [`BackupFacts::reading`].
+    pub parent: ParentOffer<'a>,
     pub cancel: &'a CancelToken,
     pub progress: &'a Progress,
 }
@@ -226,6 +230,22 @@ pub trait BackupSink: Sync {
     /// Begins a member. Several may be open at once, from several threads, at any order of paths;
     /// each path once. Directories are complete with this call and their writer takes no bytes.
     fn open(&self, member: Member) -> Result<Box<dyn MemberWriter + '_>>;
+
+    /// Begins a file that is the parent's file at the same path with changes. It will have
+    /// `member.size` bytes, which must be announced: those that are written; of the others the
+    /// parent's as far as `kept` and the parent's file reach; zeroes behind. The same rules as
+    /// for [`BackupSink::open`] hold otherwise. Fails when the parent has no such file, or not
+    /// undamaged; the attempt is void then, and one without the parent may succeed.
+    fn patch(&self, member: Member, kept: u64) -> Result<Box<dyn PatchWriter + '_>>;
+}
+
+/// Takes the changed bytes of one file member.
+pub trait PatchWriter: Send {
+    /// Offsets ascend and ranges do not overlap. May block when the pipeline is full.
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<()>;
+
+    /// Ends the member. A member that is dropped without this call makes the attempt unusable.
+    fn finish(self: Box<Self>) -> Result<()>;
 }
 
 /// Takes the bytes of one file member, in order.
@@ -248,6 +268,9 @@ pub struct BackupFacts {
     pub warnings: Vec<String>,
     /// Damage that was already in the source.
     pub damage: Vec<PageDamage>,
+    /// How the bytes came.
+    #[serde(default)]
+    pub reading: Reading,
 }
 
 /// A page whose checksum is wrong although nobody was writing it.

@@ -54,6 +54,11 @@ const RECORDED: [&str; 18] = [
     "wal_segment_size",
 ];
 
+/// Recorded too, from the first version on that knows it: whether the server notes which blocks
+/// its log changes.
+const SUMMARIES: &str = "summarize_wal";
+pub(crate) const SUMMARIES_MAJOR: u32 = 17;
+
 /// How the server is set up.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
@@ -66,7 +71,12 @@ impl Settings {
         for name in RECORDED {
             values.insert(name.to_owned(), show(connection, name, watch)?);
         }
-        Ok(Self { values })
+        let mut settings = Self { values };
+        if settings.version()?.major() >= SUMMARIES_MAJOR {
+            let value = show(connection, SUMMARIES, watch)?;
+            settings.values.insert(SUMMARIES.to_owned(), value);
+        }
+        Ok(settings)
     }
 
     pub(crate) fn values(&self) -> &BTreeMap<String, String> {

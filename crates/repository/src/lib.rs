@@ -38,7 +38,7 @@ pub use repository::Repository;
 pub use stat::RepositoryStat;
 pub use store::{Listed, LocalStore, MemoryStore, Put, PutStream, Store};
 pub use verdict::{CatalogRecord, SealedSummary, Totals, Verdict};
-pub use writer::{Attempt, Counters, Proven, SealOutcome, WriterOptions};
+pub use writer::{Attempt, Counters, Distrust, Distrusted, ParentReader, Proven, SealOutcome, WriterOptions};
 
 /// The format number in every object.
 pub const FORMAT: u16 = 1;

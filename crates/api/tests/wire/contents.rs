@@ -12,6 +12,7 @@ use strongroom_core::engine::{BackupFacts, BackupSink, CancelToken, SourceIdenti
 use strongroom_core::id::{AttemptId, BackupId};
 use strongroom_core::instance::Instance;
 use strongroom_core::member::{Dedupe, Member, MemberKind, MemberPath};
+use strongroom_core::parent::Reading;
 use strongroom_core::progress::Progress;
 use strongroom_core::size::ByteSize;
 use strongroom_core::time::{Clock, Randomness};
@@ -58,6 +59,7 @@ fn facts() -> BackupFacts {
         engine: json!({ "start_lsn": "0/1" }),
         warnings: Vec::new(),
         damage: Vec::new(),
+        reading: Reading::default(),
     }
 }
 

@@ -76,6 +76,13 @@ pub(super) fn command(label: &str) -> String {
     )
 }
 
+/// As [`command`], for the changes since the backup whose manifest was uploaded before.
+pub(super) fn incremental_command(label: &str) -> String {
+    let whole = command(label);
+    let options = whole.strip_suffix(')').unwrap_or(&whole);
+    format!("{options}, INCREMENTAL true)")
+}
+
 /// Reads the first two results: where the backup starts, and what it consists of.
 pub(super) fn read_announcement(connection: &mut Connection, watch: &Watch<'_>) -> Result<Announcement> {
     let start = read_point(&read_result(connection, watch)?)?;

@@ -1,6 +1,7 @@
 //! What the intake takes and refuses.
 
 use strongroom_core::Result as CoreResult;
+use strongroom_core::engine::PatchWriter;
 
 use super::*;
 
@@ -10,6 +11,20 @@ struct Void;
 impl BackupSink for Void {
     fn open(&self, _member: Member) -> CoreResult<Box<dyn MemberWriter + '_>> {
         Ok(Box::new(Self))
+    }
+
+    fn patch(&self, _member: Member, _kept: u64) -> CoreResult<Box<dyn PatchWriter + '_>> {
+        Ok(Box::new(Self))
+    }
+}
+
+impl PatchWriter for Void {
+    fn write_at(&mut self, _offset: u64, _bytes: &[u8]) -> CoreResult<()> {
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>) -> CoreResult<()> {
+        Ok(())
     }
 }
 

@@ -37,6 +37,11 @@ impl Ledger {
         }
     }
 
+    /// Whether this path has begun to arrive.
+    pub(super) fn holds(&self, path: &[u8]) -> bool {
+        self.arrivals.contains_key(path)
+    }
+
     /// Notes what a file turned out to be.
     pub(super) fn complete(&mut self, path: &[u8], size: u64, crc32c: u32) {
         self.arrivals.insert(path.into(), Arrival::File { size, crc32c });

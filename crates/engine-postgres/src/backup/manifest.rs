@@ -44,6 +44,24 @@ pub(super) fn compare(
     pull: impl FnMut(&mut Vec<u8>) -> Result<bool>,
 ) -> Result<ManifestFacts> {
     let size_max = FIXED_SIZE_BYTES_MAX + FILE_SIZE_BYTES_MAX * ledger.file_count();
+    let facts = read(Some(ledger), size_max, pull)?;
+    ledger.check_all_ticked_off()?;
+    Ok(facts)
+}
+
+/// Reads a manifest to its end for what it says besides its files, and checks its own checksum.
+pub(super) fn outline(
+    size_max: u64,
+    pull: impl FnMut(&mut Vec<u8>) -> Result<bool>,
+) -> Result<ManifestFacts> {
+    read(None, size_max, pull)
+}
+
+fn read(
+    ledger: Option<&mut Ledger>,
+    size_max: u64,
+    pull: impl FnMut(&mut Vec<u8>) -> Result<bool>,
+) -> Result<ManifestFacts> {
     let mut stream = ManifestStream::new(pull, size_max);
     let mut refused = None;
     let facts = {
@@ -62,7 +80,6 @@ pub(super) fn compare(
     if stream.digest()? != facts.checksum.to_ascii_lowercase() {
         return Err(Fault::hostile("a manifest whose own checksum is wrong"));
     }
-    ledger.check_all_ticked_off()?;
     Ok(facts)
 }
 
@@ -141,7 +158,8 @@ impl<F: FnMut(&mut Vec<u8>) -> Result<bool>> Read for ManifestStream<F> {
 
 /// Reads the outermost object.
 struct ManifestSeed<'l> {
-    ledger: &'l mut Ledger,
+    /// Where files are ticked off; without one they are passed over.
+    ledger: Option<&'l mut Ledger>,
     /// Why a file was refused; the words of the JSON parser would hide it.
     refused: &'l mut Option<Fault>,
 }
@@ -161,13 +179,18 @@ impl<'de> Visitor<'de> for ManifestSeed<'_> {
         f.write_str("a backup manifest")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut facts = ManifestFacts::default();
         while let Some(key) = map.next_key::<String>()? {
             match key.as_str() {
                 "PostgreSQL-Backup-Manifest-Version" => facts.version = map.next_value()?,
                 "System-Identifier" => facts.system_identifier = Some(map.next_value()?),
-                "Files" => map.next_value_seed(FilesSeed { ledger: self.ledger, refused: self.refused })?,
+                "Files" => match self.ledger.as_deref_mut() {
+                    Some(ledger) => map.next_value_seed(FilesSeed { ledger, refused: self.refused })?,
+                    None => {
+                        map.next_value::<IgnoredAny>()?;
+                    }
+                },
                 "WAL-Ranges" => facts.wal_ranges = map.next_value()?,
                 "Manifest-Checksum" => facts.checksum = map.next_value()?,
                 _ => {

@@ -4,12 +4,15 @@
 //! be removed; the slot goes with the connection, whatever happens. Streaming starts as soon as
 //! the server has said where the backup begins.
 
+mod ancestor;
 mod base;
+mod block_list;
 mod history;
 mod intake;
 mod ledger;
 mod manifest;
 mod pages;
+mod patching;
 mod small;
 mod wal;
 
@@ -18,11 +21,13 @@ use std::time::{Duration, Instant};
 
 use strongroom_core::engine::{BackupFacts, BackupOrder, BackupSink, PageDamage};
 use strongroom_core::member::{Dedupe, Member, MemberKind, MemberPath};
+use strongroom_core::parent::Reading;
 use strongroom_core::time::Randomness;
 use strongroom_core::{Error, ErrorKind, Retry};
 
+use self::ancestor::{Ancestor, Examined};
 use self::base::{Announcement, Piece};
-use self::intake::{ClusterShape, ControlFile, Intake, KeptFiles};
+use self::intake::{ClusterShape, ControlFile, Intake, KeptFiles, PatchCounts};
 use self::manifest::ManifestFacts;
 use self::pages::PageFindings;
 use self::wal::{LogCapture, LogOrder};
@@ -37,6 +42,10 @@ use crate::server::{self, Settings, System};
 /// it is alive.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 
+/// Time for the server to get its checkpoint and its lists of changed blocks ready. A full stream
+/// needs no lists, so it is not the end when they do not come.
+const BLOCK_LISTS_TIMEOUT: Duration = Duration::from_mins(10);
+
 /// Takes one backup.
 pub(crate) fn run(
     random: &dyn Randomness,
@@ -48,7 +57,8 @@ pub(crate) fn run(
     order.progress.set_phase("connecting");
     let mut session = Session::open(random, order, &watch)?;
     order.progress.set_phase("checkpoint");
-    let announcement = session.start_copy(order.label, &watch)?;
+    let examined = session.examine(order, &watch)?;
+    let (announcement, examined) = session.start_copy(order, examined, &watch)?;
     let first_segment = session.first_segment(&announcement)?;
     order.progress.set_total(announcement.size_bytes);
 
@@ -70,7 +80,8 @@ pub(crate) fn run(
             has_failed.fetch_or(result.is_err(), Ordering::AcqRel);
             result
         });
-        let copy = Copy { connection: base_connection, sink, order, watch: &watch, announcement };
+        let ancestor = examined.as_ref().ok();
+        let copy = Copy { connection: base_connection, sink, order, watch: &watch, announcement, ancestor };
         let copied = copy.run(settings, log_order.system_identifier);
         match &copied {
             Ok(copied) => {
@@ -87,7 +98,7 @@ pub(crate) fn run(
     let history_files = history::capture(&mut session.base, sink, session.system.timeline, &watch)?;
     let settings = serde_json::to_vec_pretty(session.settings.values()).map_err(Error::internal)?;
     small::store(sink, "meta/settings.json", &settings, Dedupe::Parent)?;
-    Ok(session.facts(copied, log, history_files)?)
+    Ok(session.facts(copied, log, history_files, &examined)?)
 }
 
 /// Of two failures tells the one that came first: the other side only saw the first one.
@@ -117,31 +128,68 @@ impl Session {
         settings.check_supported()?;
         let slot = slot_name(random, order);
         let slot_position = reserve_log(&mut log, &slot, watch)?;
-        let mut base = Connection::open(order.source, Purpose::Replication, watch)?;
-        let other = server::identify(&mut base, watch)?;
-        if (other.identifier, other.timeline) != (system.identifier, system.timeline) {
-            return Err(Fault::Domain(Error::new(
-                ErrorKind::SourceRefused,
-                "Two connections to the source reached two different databases or timelines. Nothing was stored as complete.",
-            )
-            .with_hint("Name the database server itself, not a balancer that spreads connections.")
-            .with_retry(Retry::Later)));
-        }
+        let base = open_base(order, system, watch)?;
         Ok(Self { log, base, slot, slot_position, system, settings })
     }
 
-    /// Sends the command and waits through the checkpoint.
-    fn start_copy(&mut self, label: &str, watch: &Watch<'_>) -> Result<Announcement> {
-        self.base.start_command(&base::command(label), watch)?;
-        let patient = watch.with_silence(base::CHECKPOINT_TIMEOUT);
+    /// Whether this backup may be built on the one before it.
+    fn examine<'o>(&mut self, order: &BackupOrder<'o>, watch: &Watch<'_>) -> Result<Examined<'o>> {
+        ancestor::examine(order.parent, &mut self.base, self.system, &self.settings, watch)
+    }
+
+    /// Sends the command and waits through the checkpoint. Where the server will not build on the
+    /// earlier backup, it is asked for everything instead.
+    fn start_copy<'o>(
+        &mut self,
+        order: &BackupOrder<'o>,
+        examined: Examined<'o>,
+        watch: &Watch<'_>,
+    ) -> Result<(Announcement, Examined<'o>)> {
+        let is_spent = examined.is_ok();
+        let reason = match examined {
+            Err(reason) => reason,
+            Ok(ancestor) => match self.start_from(&ancestor, order.label, watch) {
+                Ok(Some(announcement)) => return Ok((announcement, Ok(ancestor))),
+                Ok(None) => "the source did not have its lists of changed blocks ready in time".to_owned(),
+                Err(fault) => ancestor::refusal(fault)?,
+            },
+        };
+        if is_spent {
+            self.base = open_base(order, self.system, watch)?;
+        }
+        self.base.start_command(&base::command(order.label), watch)?;
+        if !self.wait_for_answer(base::CHECKPOINT_TIMEOUT, watch)? {
+            return Err(Fault::unreachable("The source did not finish its checkpoint in time."));
+        }
+        Ok((base::read_announcement(&mut self.base, watch)?, Err(reason)))
+    }
+
+    /// Asks for the changes since an earlier backup; `None` when they do not come in time.
+    fn start_from(
+        &mut self,
+        ancestor: &Ancestor<'_>,
+        label: &str,
+        watch: &Watch<'_>,
+    ) -> Result<Option<Announcement>> {
+        ancestor.upload(&mut self.base, watch)?;
+        self.base.start_command(&base::incremental_command(label), watch)?;
+        if !self.wait_for_answer(BLOCK_LISTS_TIMEOUT, watch)? {
+            return Ok(None);
+        }
+        base::read_announcement(&mut self.base, watch).map(Some)
+    }
+
+    /// Waits until the server says something on the copy's connection; `false` when it does not.
+    fn wait_for_answer(&mut self, limit: Duration, watch: &Watch<'_>) -> Result<bool> {
+        let patient = watch.with_silence(limit + PING_INTERVAL);
         let begun = Instant::now();
         while !self.base.has_message_within(PING_INTERVAL, &patient)? {
-            if begun.elapsed() > base::CHECKPOINT_TIMEOUT {
-                return Err(Fault::unreachable("The source did not finish its checkpoint in time."));
+            if begun.elapsed() > limit {
+                return Ok(false);
             }
             server::identify(&mut self.log, watch)?;
         }
-        base::read_announcement(&mut self.base, watch)
+        Ok(true)
     }
 
     /// The segment in which the backup starts; the slot must have kept it.
@@ -172,12 +220,21 @@ impl Session {
         Ok(first)
     }
 
-    fn facts(&self, copied: Copied, log: LogCapture, history_files: Vec<String>) -> Result<BackupFacts> {
+    fn facts(
+        &self,
+        copied: Copied,
+        log: LogCapture,
+        history_files: Vec<String>,
+        examined: &Examined<'_>,
+    ) -> Result<BackupFacts> {
         let size = self.settings.log_segment_size()?;
         let version = self.settings.version()?;
         let (start, timeline) = (copied.announcement.start.position, self.system.timeline);
         let first = size.segment_of(start);
-        let (pages, damage) = copied.findings.judge(start, copied.stop);
+        let (mut pages, mut damage) = copied.findings.judge(start, copied.stop);
+        pages.damaged += copied.inherited.len() as u64;
+        damage.extend(copied.inherited);
+        damage.truncate(pages::LISTED_MAX);
         let is_standby = self.settings.is_on("in_hot_standby");
         let facts = PostgresFacts {
             format: FACTS_FORMAT,
@@ -216,7 +273,19 @@ impl Session {
             engine: serde_json::to_value(facts).map_err(Error::internal)?,
             warnings: damage_warning(pages, &damage).into_iter().collect(),
             damage,
+            reading: reading(examined, copied.patches),
         })
+    }
+}
+
+fn reading(examined: &Examined<'_>, patches: PatchCounts) -> Reading {
+    match examined {
+        Ok(ancestor) => Reading::BlockLists {
+            since: ancestor.facts.start_lsn.to_string(),
+            patched_files: patches.files,
+            received_blocks: patches.blocks,
+        },
+        Err(reason) => Reading::full(reason),
     }
 }
 
@@ -227,6 +296,7 @@ struct Copy<'r> {
     order: &'r BackupOrder<'r>,
     watch: &'r Watch<'r>,
     announcement: Announcement,
+    ancestor: Option<&'r Ancestor<'r>>,
 }
 
 /// What a complete copy leaves behind.
@@ -234,6 +304,8 @@ struct Copied {
     announcement: Announcement,
     stop: Lsn,
     findings: PageFindings,
+    inherited: Vec<PageDamage>,
+    patches: PatchCounts,
     kept: KeptFiles,
     control: ControlFile,
 }
@@ -245,7 +317,8 @@ impl Copy<'_> {
             has_checksums: settings.is_on("data_checksums"),
             size_bytes_max: self.announcement.size_bytes_max(),
         };
-        let mut intake = Intake::new(self.sink, shape, &self.announcement.tablespaces);
+        let mut intake =
+            Intake::new(self.sink, shape, &self.announcement.tablespaces).with_ancestor(self.ancestor);
         self.take_archives(&mut intake)?;
         intake.end_archives()?;
         let manifest = self.take_manifest(&mut intake)?;
@@ -256,6 +329,8 @@ impl Copy<'_> {
             announcement: self.announcement,
             stop,
             findings: intake.findings,
+            inherited: intake.inherited.into_kept(),
+            patches: intake.patches,
             kept: intake.kept,
             control,
         })
@@ -266,8 +341,10 @@ impl Copy<'_> {
         loop {
             match base::next_piece(self.connection, self.watch)? {
                 Piece::Data(bytes) => {
+                    let spared = intake.patches.spared_bytes;
                     intake.feed(bytes)?;
-                    self.order.progress.add_done(bytes.len() as u64);
+                    let spared = intake.patches.spared_bytes - spared;
+                    self.order.progress.add_done(bytes.len() as u64 + spared);
                     advanced = Instant::now();
                 }
                 Piece::Archive(name) => intake.begin_archive(name)?,
@@ -320,6 +397,21 @@ impl Copy<'_> {
         }
         Ok(())
     }
+}
+
+/// A second connection, which must lead to the same server.
+fn open_base(order: &BackupOrder<'_>, system: System, watch: &Watch<'_>) -> Result<Connection> {
+    let mut base = Connection::open(order.source, Purpose::Replication, watch)?;
+    let other = server::identify(&mut base, watch)?;
+    if (other.identifier, other.timeline) == (system.identifier, system.timeline) {
+        return Ok(base);
+    }
+    Err(Fault::Domain(Error::new(
+        ErrorKind::SourceRefused,
+        "Two connections to the source reached two different databases or timelines. Nothing was stored as complete.",
+    )
+    .with_hint("Name the database server itself, not a balancer that spreads connections.")
+    .with_retry(Retry::Later)))
 }
 
 /// The registered database, and no other (faults.md B03).

@@ -8,7 +8,7 @@ use crate::page::{self, Page, PageState};
 use crate::relation::PAGE_SIZE_BYTES;
 
 /// Mismatches that are kept with their place; more are only counted.
-const LISTED_MAX: usize = 1_000;
+pub(super) const LISTED_MAX: usize = 1_000;
 
 /// Cuts the content of one relation file into pages.
 pub(super) struct PageScan {
@@ -62,6 +62,12 @@ impl PageScan {
         }
         self.partial[..rest.len()].copy_from_slice(rest);
         self.filled = rest.len();
+    }
+
+    /// The next whole page is that of another block.
+    pub(super) fn seek(&mut self, block: u32) {
+        self.next_block = block;
+        self.filled = 0;
     }
 
     fn look_at(&mut self, page: &Page, findings: &mut PageFindings) {

@@ -4,6 +4,7 @@ use std::sync::Mutex;
 
 use proptest::prelude::*;
 use strongroom_core::Result as CoreResult;
+use strongroom_core::engine::PatchWriter;
 
 use super::*;
 
@@ -21,6 +22,10 @@ impl BackupSink for MemorySink {
     fn open(&self, member: Member) -> CoreResult<Box<dyn MemberWriter + '_>> {
         assert_eq!(member.size, Some(1 << 20));
         Ok(Box::new(MemoryWriter { sink: self, name: member.path.to_string(), bytes: Vec::new() }))
+    }
+
+    fn patch(&self, member: Member, _kept: u64) -> CoreResult<Box<dyn PatchWriter + '_>> {
+        panic!("log is never a change of something: {}", member.path)
     }
 }
 

@@ -10,6 +10,7 @@ use strongroom_core::engine::{
     BackupFacts, BackupOrder, CancelToken, Engine, Probe, RestoreOrder, Source, SourceIdentity, TlsMode,
 };
 use strongroom_core::id::AttemptId;
+use strongroom_core::parent::{ParentBackup, ParentOffer};
 use strongroom_core::progress::Progress;
 use strongroom_core::time::Randomness;
 use strongroom_engine_postgres::PostgresEngine;
@@ -78,11 +79,21 @@ impl Taken {
     }
 
     pub(crate) fn take(&self, source: &Source) -> Result<BackupFacts> {
+        self.take_on(source, ParentOffer::Withheld("there is no earlier backup"))
+    }
+
+    /// A backup that may be built on another one.
+    pub(crate) fn take_from(&self, source: &Source, parent: &dyn ParentBackup) -> Result<BackupFacts> {
+        self.take_on(source, ParentOffer::Offered(parent))
+    }
+
+    fn take_on(&self, source: &Source, parent: ParentOffer<'_>) -> Result<BackupFacts> {
         let order = BackupOrder {
             source,
             attempt: AttemptId::from_bytes([0x42; 16]),
             label: "first's backup",
             identity: self.identity.as_ref(),
+            parent,
             cancel: &self.cancel,
             progress: &self.progress,
         };

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test ends with the first thing that is not as it should be")]
 
 mod backup;
+mod block_lists;
 mod cluster;
 mod damage;
 mod desk;

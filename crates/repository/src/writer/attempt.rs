@@ -9,6 +9,7 @@ use strongroom_core::{Error, ErrorKind, Result, Retry};
 use super::Counters;
 use super::decide::Worker;
 use super::packer::{Packed, Packer};
+use super::parent::{Distrust, ParentReader};
 use super::pipeline::{Entrance, Shared};
 use crate::frame;
 use crate::layout;
@@ -80,6 +81,18 @@ impl Attempt {
             .collect();
         let begin = Begin { attempt: start.attempt, parent: start.parent, lease_epoch: start.lease_epoch };
         Ok(Self { lineage: lineage.clone(), start: begin, pipeline, workers, packer: Some(packer) })
+    }
+
+    /// The parent named in the intent, for the engine.
+    pub fn parent(&self) -> Option<ParentReader> {
+        let tree = self.pipeline.parent.clone()?;
+        let (store, keys) = (self.lineage.shared.store.clone(), self.lineage.keys.clone());
+        Some(ParentReader::new(self.pipeline.clone(), tree, store, keys))
+    }
+
+    /// Tells, also after the attempt is gone, whether it failed because of its parent.
+    pub fn distrust(&self) -> Distrust {
+        self.pipeline.distrust.clone()
     }
 
     /// Ends the pipeline, makes everything durable, looks at every pack and reads a sample back.

@@ -6,7 +6,8 @@ use crossbeam_channel::{Receiver, Sender};
 use strongroom_core::{Error, ErrorKind, Result};
 
 use super::WriterOptions;
-use super::member::note_damage;
+use super::parent::{distrust, note_damage};
+use super::patch::Overlay;
 use super::pipeline::{Chunk, Event, Shared};
 use crate::keys::LineageKeys;
 use crate::reader::ChunkReader;
@@ -61,12 +62,17 @@ impl Worker {
     /// Works until the queue ends. A failure is told once; the queue is emptied all the same, so
     /// that nobody waits for a buffer for ever.
     pub(crate) fn run(mut self, chunks: &Receiver<Chunk>, events: &Sender<(u64, Event)>) {
-        for Chunk { ticket, member, bytes, parent } in chunks {
+        for Chunk { ticket, member, mut bytes, parent, overlay } in chunks {
             if self.shared.check().is_err() {
                 self.shared.give_back(bytes);
                 continue;
             }
-            match self.decide(&bytes, parent.leaf.as_ref()) {
+            let base = match overlay.map(|overlay| self.complete(&overlay, parent.leaf.as_ref(), &mut bytes))
+            {
+                None => Ok(None),
+                Some(completed) => completed,
+            };
+            match base.and_then(|base| self.decide(&bytes, parent.leaf.as_ref(), base)) {
                 Ok(decided) => {
                     let parent_segment = parent.segment;
                     let _ = events.send((ticket, Event::Chunk { member, bytes, decided, parent_segment }));
@@ -76,23 +82,39 @@ impl Worker {
         }
     }
 
-    fn decide(&mut self, chunk: &[u8], parent: Option<&Leaf>) -> Result<Decided> {
+    /// Puts the parent's bytes where none came. Answers the parent's plaintext, when it was read.
+    /// What cannot be read here is missing from the backup, so damage ends the attempt.
+    fn complete(
+        &mut self,
+        overlay: &Overlay,
+        leaf: Option<&Leaf>,
+        chunk: &mut [u8],
+    ) -> Result<Option<Vec<u8>>> {
+        let Some(leaf) = leaf.filter(|_| overlay.needs_parent()) else { return Ok(None) };
+        let plain = self.reader.chunk(leaf, &mut crate::reader::ReadAhead::new());
+        let plain = plain.map_err(|error| distrust(&self.shared, error))?;
+        overlay.fill_from(&plain, chunk);
+        Ok(Some(plain))
+    }
+
+    /// `base` is the parent's plaintext where it is at hand.
+    fn decide(&mut self, chunk: &[u8], parent: Option<&Leaf>, base: Option<Vec<u8>>) -> Result<Decided> {
         if let Some(byte) = fill_byte(chunk) {
             return Ok(Decided::Fill(byte));
         }
         let id = self.keys.chunk_id(chunk);
         let parent = parent.and_then(|leaf| match &leaf.body {
-            LeafBody::Stored { id, chain } => Some((leaf, id, chain)),
+            LeafBody::Stored { id, .. } => Some((leaf, id)),
             LeafBody::Fill(_) => None,
         });
-        if let Some((leaf, parent_id, _)) = parent
+        if let Some((leaf, parent_id)) = parent
             && *parent_id == id
         {
             return Ok(Decided::Equal(leaf.clone()));
         }
         let mut payload = Vec::new();
-        if let Some((leaf, _, chain)) = parent
-            && let Some((below, base)) = self.try_delta(chunk, leaf, chain, &mut payload)
+        if let Some((leaf, _)) = parent
+            && let Some((below, base)) = self.try_delta(chunk, leaf, base, &mut payload)
         {
             self.verify(chunk, Encoding::Delta, &payload, Some(&base))?;
             return Ok(Decided::New { id, encoding: Encoding::Delta, payload, below });
@@ -108,9 +130,10 @@ impl Worker {
         &mut self,
         chunk: &[u8],
         leaf: &Leaf,
-        chain: &[Location],
+        mut at_hand: Option<Vec<u8>>,
         payload: &mut Vec<u8>,
     ) -> Option<(Vec<Location>, Vec<u8>)> {
+        let chain = leaf.chain();
         let root = chain.first()?;
         let full_estimate = u64::from(root.length) * chunk.len() as u64 / u64::from(root.plain_length.max(1));
         let candidates = if chain.len() < CHAIN_MAX {
@@ -124,7 +147,10 @@ impl Worker {
                 continue;
             }
             tried = below.len();
-            let base = self.plaintext(leaf, below)?;
+            let base = match at_hand.take_if(|_| below.len() == chain.len()) {
+                Some(base) => base,
+                None => self.plaintext(leaf, below)?,
+            };
             if self.codec.encode_delta(chunk, &base, payload)
                 && payload.len() as u64 <= full_estimate / DELTA_DIVISOR
             {

@@ -2,59 +2,15 @@
 
 use std::sync::Arc;
 
-use strongroom_core::engine::{BackupSink, MemberWriter};
+use strongroom_core::engine::{BackupSink, MemberWriter, PatchWriter};
 use strongroom_core::member::{Dedupe, Member, MemberKind};
 use strongroom_core::{Error, ErrorKind, Result, limits};
 
 use super::attempt::Attempt;
-use super::pipeline::{MemberEnd, Parent, Shared};
-use crate::reader::Tree;
-use crate::tree::{Content, Segment};
-use crate::{CHUNK_SIZE_BYTES, SEGMENT_CHUNKS};
-
-/// The same path in the parent backup, read segment by segment.
-struct ParentMember {
-    tree: Arc<Tree>,
-    content: Content,
-    loaded: Option<Segment>,
-}
-
-impl ParentMember {
-    /// What the parent has of chunk `number`. A damaged parent helps with nothing, and fails nothing.
-    fn at(&mut self, shared: &Shared, number: usize) -> Parent {
-        match &self.content {
-            Content::Inline(leaf) if number == 0 => Parent { leaf: Some(leaf.clone()), segment: None },
-            Content::Segments(refs) => {
-                let index = number / SEGMENT_CHUNKS;
-                let Some(node) = refs.get(index) else { return Parent::default() };
-                if self.loaded.as_ref().is_none_or(|segment| segment.index as usize != index) {
-                    self.loaded = match self.tree.segment(node) {
-                        Ok(segment) => Some(segment),
-                        Err(error) => {
-                            note_damage(shared, &error);
-                            None
-                        }
-                    };
-                }
-                let leaves = self.loaded.as_ref().map(|segment| &segment.leaves);
-                let leaf = leaves.and_then(|leaves| leaves.get(number % SEGMENT_CHUNKS)).cloned();
-                Parent { leaf, segment: Some(*node) }
-            }
-            Content::Directory | Content::Empty | Content::Inline(_) => Parent::default(),
-        }
-    }
-}
-
-/// Damage in the parent is reported once per object, and the backup goes on without that parent.
-pub(crate) fn note_damage(shared: &Shared, error: &Error) {
-    tracing::warn!("The parent backup is damaged, its data is stored again: {}", error.public());
-    if let Ok(mut notes) = shared.notes.lock() {
-        let note = format!("An earlier backup is damaged, its data was stored again. {}", error.public());
-        if notes.len() < 16 && !notes.contains(&note) {
-            notes.push(note);
-        }
-    }
-}
+use super::parent::{ParentMember, note_damage};
+use super::patch::FilePatcher;
+use super::pipeline::{MemberEnd, Shared};
+use crate::CHUNK_SIZE_BYTES;
 
 /// One open member.
 pub(crate) struct FileWriter {
@@ -71,19 +27,10 @@ pub(crate) struct FileWriter {
 impl FileWriter {
     fn open(shared: Arc<Shared>, member: Member) -> Result<Self> {
         shared.check()?;
-        if member.size.is_some_and(|size| size > limits::MEMBER_SIZE_BYTES_MAX) {
-            return Err(Error::new(
-                ErrorKind::SourceHostile,
-                format!("The file {} claims to be larger than 16 TiB; the backup was stopped.", member.path),
-            ));
-        }
+        check_claim(&member)?;
         let parent = match (&shared.parent, member.dedupe, member.kind) {
             (Some(tree), Dedupe::Parent, MemberKind::File) => match tree.find(&member.path) {
-                Ok(entry) => entry.map(|entry| ParentMember {
-                    tree: tree.clone(),
-                    content: entry.content,
-                    loaded: None,
-                }),
+                Ok(entry) => entry.map(|entry| ParentMember::new(tree.clone(), entry)),
                 Err(error) => {
                     note_damage(&shared, &error);
                     None
@@ -119,7 +66,7 @@ impl FileWriter {
         let parent =
             self.parent.as_mut().map(|parent| parent.at(&self.shared, self.chunks)).unwrap_or_default();
         self.chunks += 1;
-        self.shared.submit_chunk(self.number, bytes, parent)
+        self.shared.submit_chunk(self.number, bytes, parent, None)
     }
 }
 
@@ -161,15 +108,30 @@ impl MemberWriter for FileWriter {
 impl Drop for FileWriter {
     fn drop(&mut self) {
         if !self.finished {
-            self.shared.fail(Error::new(
-                ErrorKind::Internal,
-                format!("The file {} was not read to its end; this attempt is not usable.", self.member.path),
-            ));
+            self.shared.fail(unfinished(&self.member));
         }
     }
 }
 
-fn wrong_size(member: &Member) -> Error {
+/// Refuses a size that no file has, before anything is done for it.
+pub(super) fn check_claim(member: &Member) -> Result<()> {
+    if member.size.is_none_or(|size| size <= limits::MEMBER_SIZE_BYTES_MAX) {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::SourceHostile,
+        format!("The file {} claims to be larger than 16 TiB; the backup was stopped.", member.path),
+    ))
+}
+
+pub(super) fn unfinished(member: &Member) -> Error {
+    Error::new(
+        ErrorKind::Internal,
+        format!("The file {} was not read to its end; this attempt is not usable.", member.path),
+    )
+}
+
+pub(super) fn wrong_size(member: &Member) -> Error {
     Error::new(
         ErrorKind::SourceHostile,
         format!("The file {} has another size than was announced; the backup was stopped.", member.path),
@@ -179,5 +141,9 @@ fn wrong_size(member: &Member) -> Error {
 impl BackupSink for Attempt {
     fn open(&self, member: Member) -> Result<Box<dyn MemberWriter + '_>> {
         Ok(Box::new(FileWriter::open(self.pipeline.clone(), member)?))
+    }
+
+    fn patch(&self, member: Member, kept: u64) -> Result<Box<dyn PatchWriter + '_>> {
+        Ok(Box::new(FilePatcher::open(self.pipeline.clone(), member, kept)?))
     }
 }

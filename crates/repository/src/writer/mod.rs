@@ -13,10 +13,13 @@ mod attempt;
 mod decide;
 mod member;
 mod packer;
+mod parent;
+mod patch;
 mod pipeline;
 mod spool;
 
 pub use attempt::{Attempt, Proven, SealOutcome};
+pub use parent::{Distrust, Distrusted, ParentReader};
 
 use serde::{Deserialize, Serialize};
 

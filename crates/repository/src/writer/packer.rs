@@ -13,7 +13,7 @@ use strongroom_core::{Error, ErrorKind, Result};
 
 use super::Counters;
 use super::decide::Decided;
-use super::pipeline::{Event, MemberEnd, Shared};
+use super::pipeline::{Copied, Event, MemberEnd, Shared};
 use super::spool::Spool;
 use crate::SEGMENT_CHUNKS;
 use crate::keys::LineageKeys;
@@ -176,8 +176,44 @@ impl Packer {
                 self.members.insert(member, open);
                 Ok(())
             }
+            Event::Copied { member, copied } => {
+                let count = copied.leaves.len();
+                let mut open = self.members.remove(&member).unwrap_or_default();
+                let taken = self.take_over(&mut open, copied);
+                self.members.insert(member, open);
+                self.shared.give_permit_back(count);
+                taken
+            }
             Event::End { member, end } => self.end_member(member, *end),
         }
+    }
+
+    /// Leaves of the parent, and its whole segment where they are all of it. Nothing is stored,
+    /// and everything they stand on is needed by this backup too.
+    fn take_over(&mut self, open: &mut OpenMember, copied: Copied) -> Result<()> {
+        for leaf in &copied.leaves {
+            self.counters.source_bytes += u64::from(leaf.plain_length);
+            match &leaf.body {
+                LeafBody::Fill(_) => self.counters.chunks_fill += 1,
+                LeafBody::Stored { .. } => self.counters.chunks_equal += 1,
+            }
+            for at in leaf.chain() {
+                self.roster.mark(at);
+            }
+        }
+        if let Some(node) = copied.whole {
+            self.roster.mark(&node.at);
+            open.segments.push(node);
+            return Ok(());
+        }
+        open.parent_segment = copied.within;
+        for leaf in copied.leaves {
+            open.leaves.push(leaf);
+            if open.leaves.len() == SEGMENT_CHUNKS {
+                self.close_segment(open)?;
+            }
+        }
+        Ok(())
     }
 
     /// A segment is stored as soon as it is full, so that a large member costs no memory.

@@ -10,6 +10,8 @@ use strongroom_core::progress::Progress;
 use strongroom_core::{Error, ErrorKind, Result, Retry};
 
 use super::decide::Decided;
+use super::parent::Distrust;
+use super::patch::Overlay;
 use crate::CHUNK_SIZE_BYTES;
 use crate::reader::Tree;
 use crate::tree::{Leaf, NodeRef};
@@ -20,7 +22,23 @@ pub(crate) struct Chunk {
     pub(crate) member: u32,
     pub(crate) bytes: Vec<u8>,
     pub(crate) parent: Parent,
+    /// Only these bytes came; the others are the parent's.
+    pub(crate) overlay: Option<Overlay>,
 }
+
+/// Chunks that are taken over as they are in the parent; nothing of them is read.
+pub(crate) struct Copied {
+    pub(crate) leaves: Vec<Leaf>,
+    /// They are all of this segment of the parent.
+    pub(crate) whole: Option<NodeRef>,
+    /// They are a part of this one.
+    pub(crate) within: Option<NodeRef>,
+}
+
+/// More leaves than this wait for their turn under a permit.
+const FREE_LEAVES_MAX: usize = 8;
+/// Runs of leaves on their way at once, each of a segment at most.
+const RUNS_IN_FLIGHT: usize = 16;
 
 /// What the parent backup has at the same place.
 #[derive(Default)]
@@ -43,6 +61,7 @@ pub(crate) struct MemberEnd {
 /// What reaches the packer; processed in the order of tickets.
 pub(crate) enum Event {
     Chunk { member: u32, bytes: Vec<u8>, decided: Decided, parent_segment: Option<NodeRef> },
+    Copied { member: u32, copied: Copied },
     End { member: u32, end: Box<MemberEnd> },
 }
 
@@ -59,11 +78,14 @@ pub(crate) struct Shared {
     pub(crate) progress: Arc<Progress>,
     pub(crate) entrance: Mutex<Option<Entrance>>,
     pub(crate) buffers: (Sender<Vec<u8>>, Receiver<Vec<u8>>),
+    permits: (Sender<()>, Receiver<()>),
     next_member: AtomicU32,
     failed: AtomicBool,
     failure: Mutex<Option<Error>>,
     /// Sentences about the parent's damage, found on the way.
     pub(crate) notes: Mutex<Vec<String>>,
+    /// Why this attempt cannot be built on its parent, and the next one must not try.
+    pub(crate) distrust: Distrust,
 }
 
 impl Shared {
@@ -79,16 +101,22 @@ impl Shared {
             // Empty: a buffer takes its memory when it is used for the first time.
             buffers.0.send(Vec::new()).expect("the channel holds them all");
         }
+        let permits = crossbeam_channel::bounded(RUNS_IN_FLIGHT);
+        for _ in 0..RUNS_IN_FLIGHT {
+            permits.0.send(()).expect("the channel holds them all");
+        }
         Self {
             parent,
             cancel,
             progress,
             entrance: Mutex::new(Some(entrance)),
             buffers,
+            permits,
             next_member: AtomicU32::new(0),
             failed: AtomicBool::new(false),
             failure: Mutex::new(None),
             notes: Mutex::new(Vec::new()),
+            distrust: Distrust::default(),
         }
     }
 
@@ -138,20 +166,48 @@ impl Shared {
         let _ = self.buffers.0.try_send(buffer);
     }
 
-    pub(crate) fn submit_chunk(&self, member: u32, bytes: Vec<u8>, parent: Parent) -> Result<()> {
+    pub(crate) fn submit_chunk(
+        &self,
+        member: u32,
+        bytes: Vec<u8>,
+        parent: Parent,
+        overlay: Option<Overlay>,
+    ) -> Result<()> {
         let mut entrance = self.entrance.lock().expect("no thread panics at the entrance");
         let Some(entrance) = entrance.as_mut() else { return Err(self.failure()) };
         let ticket = entrance.next_ticket;
         entrance.next_ticket += 1;
-        entrance.chunks.send(Chunk { ticket, member, bytes, parent }).map_err(|_| self.failure())
+        entrance.chunks.send(Chunk { ticket, member, bytes, parent, overlay }).map_err(|_| self.failure())
+    }
+
+    /// Long runs wait until earlier ones are stored, so that a large file costs no memory.
+    pub(crate) fn submit_copied(&self, member: u32, copied: Copied) -> Result<()> {
+        while copied.leaves.len() > FREE_LEAVES_MAX {
+            self.check()?;
+            if self.permits.1.recv_timeout(std::time::Duration::from_millis(200)).is_ok() {
+                break;
+            }
+        }
+        self.submit_event(Event::Copied { member, copied })
+    }
+
+    /// A run has reached its place.
+    pub(crate) fn give_permit_back(&self, leaves: usize) {
+        if leaves > FREE_LEAVES_MAX {
+            // Never full: no more permits exist than the channel holds.
+            let _ = self.permits.0.try_send(());
+        }
     }
 
     pub(crate) fn submit_end(&self, member: u32, end: MemberEnd) -> Result<()> {
+        self.submit_event(Event::End { member, end: Box::new(end) })
+    }
+
+    fn submit_event(&self, event: Event) -> Result<()> {
         let mut entrance = self.entrance.lock().expect("no thread panics at the entrance");
         let Some(entrance) = entrance.as_mut() else { return Err(self.failure()) };
         let ticket = entrance.next_ticket;
         entrance.next_ticket += 1;
-        let event = Event::End { member, end: Box::new(end) };
         entrance.events.send((ticket, event)).map_err(|_| self.failure())
     }
 }

@@ -11,6 +11,7 @@ use strongroom_core::backup::BackupType;
 use strongroom_core::engine::{BackupFacts, BackupSink, CancelToken, EngineKind, SourceIdentity};
 use strongroom_core::id::{AttemptId, BackupId, InstanceId, LineageId, NodeId, ProjectId};
 use strongroom_core::member::{Dedupe, Member, MemberKind, MemberPath};
+use strongroom_core::parent::Reading;
 use strongroom_core::progress::Progress;
 use strongroom_core::time::{Clock, Randomness};
 use strongroom_repository::{
@@ -217,6 +218,7 @@ pub fn facts() -> BackupFacts {
         engine: serde_json::json!({ "start_lsn": "0/1" }),
         warnings: Vec::new(),
         damage: Vec::new(),
+        reading: Reading::default(),
     }
 }
 

@@ -22,10 +22,11 @@ use strongroom_core::backup::Backup;
 use strongroom_core::engine::{BackupFacts, BackupOrder, PageDamage, SourceIdentity};
 use strongroom_core::id::AttemptId;
 use strongroom_core::instance::Instance;
+use strongroom_core::parent::{ParentBackup, ParentOffer, Reading};
 use strongroom_core::size::ByteSize;
 use strongroom_core::{Error, ErrorKind, Result};
 use strongroom_repository::{
-    Attempt, AttemptStart, Begun, CatalogRecord, Lineage, SealOutcome, SealedSummary, Verdict,
+    Attempt, AttemptStart, Begun, CatalogRecord, Distrusted, Lineage, SealOutcome, SealedSummary, Verdict,
 };
 
 use super::{GivenUp, backup_of, refuse_spent};
@@ -43,6 +44,7 @@ pub(super) fn run(context: &JobContext) -> Result<()> {
     }
     refuse_spent(context)?;
     let instance = instance_of(context, &backup)?;
+    let mut distrusted = None;
     for _ in 0..PLANS_MAX {
         let parent = context.step("plan", || lineage.latest_parent())?;
         context.record("plan", json!({ "parent": parent.map(|parent| parent.to_string()) }))?;
@@ -53,8 +55,14 @@ pub(super) fn run(context: &JobContext) -> Result<()> {
                 tracing::info!(job.id = %context.job.id, "The parent was forgotten; planning anew.");
             }
             Begun::Started(attempt) => {
-                let worked = work(context, &backup, &instance, attempt);
-                return conclude(context, &lineage, &backup, id, worked);
+                let distrust = attempt.distrust();
+                let worked = work(context, &backup, &instance, attempt, distrusted.as_ref());
+                match distrust.found().filter(|_| worked.is_err() && distrusted.is_none()) {
+                    None => return conclude(context, &lineage, &backup, id, worked),
+                    Some(found) => distrusted = Some(found.clone()),
+                }
+                // The next one reads everything, and is no new try: nothing was wrong but the way.
+                set_aside(context, &lineage, id, distrusted.as_ref())?;
             }
         }
     }
@@ -141,21 +149,40 @@ fn scratch_dir(context: &JobContext) -> Result<PathBuf> {
     Ok(path)
 }
 
+/// An attempt that could not be built on its parent makes room for one that is not.
+fn set_aside(
+    context: &JobContext,
+    lineage: &Lineage,
+    attempt: AttemptId,
+    distrusted: Option<&Distrusted>,
+) -> Result<()> {
+    let reason = distrusted.map(|found| found.reason.as_str());
+    tracing::warn!(job.id = %context.job.id, reason, "The parent cannot be built on; everything is read instead.");
+    context.record("stream", json!({ "block_lists": { "used": false, "reason": reason } }))?;
+    // Nobody else can have sealed it: it never came to its proof.
+    lineage.abandon(attempt)?;
+    lineage.clear_intent(attempt)
+}
+
 /// Stream, prove and seal. Answers the summary and the notes for the backup's record.
 fn work(
     context: &JobContext,
     backup: &Backup,
     instance: &Instance,
     attempt: Attempt,
+    distrusted: Option<&Distrusted>,
 ) -> Result<(SealedSummary, Vec<String>)> {
     let record = catalog_record(context, backup, instance)?;
-    let facts = context.step("stream", || stream(context, instance, &attempt))?;
-    context.record("stream", json!({ "done_bytes": context.progress.read().done_bytes }))?;
+    let facts = context.step("stream", || stream(context, instance, &attempt, distrusted))?;
+    let done_bytes = context.progress.read().done_bytes;
+    context
+        .record("stream", json!({ "done_bytes": done_bytes, "block_lists": block_lists(&facts.reading) }))?;
     context.progress.set_phase("reading-back");
     let proven = context.step("prove", || attempt.prove())?;
     context.record("prove", json!(proven.counters()))?;
     context.progress.set_phase("sealing");
-    let notes = proven.notes().to_vec();
+    let mut notes = proven.notes().to_vec();
+    notes.extend(distrusted.and_then(|found| found.damage.clone()).filter(|note| !notes.contains(note)));
     match context.step("seal", || proven.seal(&facts, &record))? {
         SealOutcome::Sealed(summary) => Ok((*summary, notes)),
         SealOutcome::Abandoned => Err(Error::new(
@@ -165,7 +192,22 @@ fn work(
     }
 }
 
-fn stream(context: &JobContext, instance: &Instance, attempt: &Attempt) -> Result<BackupFacts> {
+/// How the source was read, for the job's record.
+fn block_lists(reading: &Reading) -> serde_json::Value {
+    match reading {
+        Reading::FullStream { reason } => json!({ "used": false, "reason": reason }),
+        Reading::BlockLists { since, patched_files, received_blocks } => json!({
+            "used": true, "since": since, "patched_files": patched_files, "received_blocks": received_blocks,
+        }),
+    }
+}
+
+fn stream(
+    context: &JobContext,
+    instance: &Instance,
+    attempt: &Attempt,
+    distrusted: Option<&Distrusted>,
+) -> Result<BackupFacts> {
     context.progress.set_phase("connecting");
     let engine = context.service.parts().engines.get(instance.engine)?.clone();
     let source = context.runtime.block_on(context.service.source_of(instance))?;
@@ -175,12 +217,19 @@ fn stream(context: &JobContext, instance: &Instance, attempt: &Attempt) -> Resul
         system_identifier: instance.system_identifier.clone(),
     };
     let id = context.job.id.as_str();
+    let parent = attempt.parent();
+    let offer = match (distrusted, &parent) {
+        (Some(distrusted), _) => ParentOffer::Withheld(&distrusted.reason),
+        (None, None) => ParentOffer::Withheld("there is no earlier backup"),
+        (None, Some(parent)) => ParentOffer::Offered(parent as &dyn ParentBackup),
+    };
     engine.backup(
         &BackupOrder {
             source: &source,
             attempt: AttemptId::new(context.service.uuid()),
             label: &format!("strongroom {id}"),
             identity: Some(&identity),
+            parent: offer,
             cancel: &context.cancel,
             progress: &context.progress,
         },

@@ -13,6 +13,7 @@ use strongroom_core::engine::{
     SourceIdentity, StartedServer, Tablespace,
 };
 use strongroom_core::member::{Dedupe, Member, MemberKind, MemberPath};
+use strongroom_core::parent::Reading;
 use strongroom_core::{Error, ErrorKind, Result};
 
 use strongroom_testkit::store::Gate;
@@ -214,6 +215,7 @@ impl Engine for ScriptedEngine {
                 engine: json!({ "tablespaces": *self.tablespaces.lock().unwrap() }),
                 warnings: vec!["A thing to know.".to_owned()],
                 damage: Vec::new(),
+                reading: Reading::default(),
             }),
         }
     }
