@@ -267,7 +267,7 @@ fn damage(store: &MemoryStore, attempt: AttemptId) {
 }
 
 #[test]
-fn d_damage_in_a_touched_chunk_voids_the_attempt_and_says_so() {
+fn f13_damage_in_a_touched_chunk_voids_the_attempt_and_says_so() {
     let store = MemoryStore::new();
     let room = Room::new(Arc::new(store.clone()));
     let content = pages(1, 100_000);

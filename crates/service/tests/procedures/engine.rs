@@ -13,7 +13,7 @@ use strongroom_core::engine::{
     SourceIdentity, StartedServer, Tablespace,
 };
 use strongroom_core::member::{Dedupe, Member, MemberKind, MemberPath};
-use strongroom_core::parent::Reading;
+use strongroom_core::parent::{ParentBackup, ParentOffer, Reading};
 use strongroom_core::{Error, ErrorKind, Result};
 
 use strongroom_testkit::store::Gate;
@@ -83,6 +83,8 @@ pub(crate) enum Act {
     Stand(Arc<Gate>),
     /// Answers without having written everything it opened.
     LeaveOpen,
+    /// Sends of the table only what changed since the parent, when one is offered.
+    Changes,
 }
 
 #[derive(Debug)]
@@ -164,6 +166,37 @@ impl ScriptedEngine {
     }
 }
 
+/// Compares the table with the parent's, block by block.
+fn write_changes(sink: &dyn BackupSink, parent: &dyn ParentBackup, node: &Node) -> Result<Reading> {
+    const BLOCK: usize = 512;
+    let (path, content) = (MemberPath::parse(TABLE)?, node.content.as_deref().unwrap_or_default());
+    let mut old = Vec::new();
+    if let Some(mut file) = parent.open(&path)? {
+        while let Some(piece) = file.next_piece()? {
+            old.extend(piece);
+        }
+    }
+    let member = Member {
+        path,
+        kind: MemberKind::File,
+        size: Some(content.len() as u64),
+        mode: node.mode,
+        mtime_s: node.mtime_s,
+        page_size: 0,
+        dedupe: Dedupe::Parent,
+    };
+    let mut received_blocks = 0;
+    let mut writer = sink.patch(member, old.len() as u64)?;
+    for (number, block) in content.chunks(BLOCK).enumerate() {
+        if old.chunks(BLOCK).nth(number) != Some(block) {
+            writer.write_at((number * BLOCK) as u64, block)?;
+            received_blocks += 1;
+        }
+    }
+    writer.finish()?;
+    Ok(Reading::BlockLists { since: "0/1".to_owned(), patched_files: 1, received_blocks })
+}
+
 /// The engine's promise: it looks at the token at least once a second.
 fn stall(cancel: &CancelToken) -> Result<()> {
     let until = Instant::now() + Duration::from_mins(1);
@@ -195,6 +228,10 @@ impl Engine for ScriptedEngine {
             .progress
             .set_total(database.values().flat_map(|node| &node.content).map(|c| c.len() as u64).sum());
         let last = database.len() - 1;
+        let mut reading = match order.parent {
+            ParentOffer::Withheld(reason) => Reading::full(reason),
+            ParentOffer::Offered(_) => Reading::full("nobody asked for changes"),
+        };
         for (number, (path, node)) in database.iter().enumerate() {
             match &act {
                 Act::FailAfter(members, _) | Act::PanicAfter(members) if *members == number => break,
@@ -205,18 +242,25 @@ impl Engine for ScriptedEngine {
             if !matches!(act, Act::Stand(_)) {
                 order.cancel.check()?;
             }
+            if let (Act::Changes, ParentOffer::Offered(parent), TABLE) = (&act, order.parent, path.as_slice())
+            {
+                reading = write_changes(sink, parent, node)?;
+                continue;
+            }
             Self::write(sink, path, node, matches!(act, Act::LeaveOpen) && number == last)?;
         }
         match act {
             Act::FailAfter(_, error) => Err(error),
             Act::PanicAfter(_) => panic!("canary-of-a-panicking-engine"),
-            Act::Whole | Act::StallUntilStopped | Act::Stand(_) | Act::LeaveOpen => Ok(BackupFacts {
-                identity: identity(),
-                engine: json!({ "tablespaces": *self.tablespaces.lock().unwrap() }),
-                warnings: vec!["A thing to know.".to_owned()],
-                damage: Vec::new(),
-                reading: Reading::default(),
-            }),
+            Act::Whole | Act::StallUntilStopped | Act::Stand(_) | Act::LeaveOpen | Act::Changes => {
+                Ok(BackupFacts {
+                    identity: identity(),
+                    engine: json!({ "tablespaces": *self.tablespaces.lock().unwrap() }),
+                    warnings: vec!["A thing to know.".to_owned()],
+                    damage: Vec::new(),
+                    reading,
+                })
+            }
         }
     }
 

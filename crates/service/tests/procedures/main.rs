@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test ends with the first thing that is not as it should be")]
 
 mod backups;
+mod block_lists;
 mod checks;
 mod damage;
 mod deletes;
