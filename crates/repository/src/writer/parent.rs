@@ -153,7 +153,7 @@ impl ParentBackup for ParentReader {
     }
 
     fn open(&self, path: &MemberPath) -> Result<Option<Box<dyn MemberReader + '_>>> {
-        let found = self.tree.find(path).inspect_err(|error| note_damage(&self.shared, error))?;
+        let found = self.tree.find(path).map_err(|error| distrust(&self.shared, error))?;
         let content = match found.map(|entry| entry.content) {
             None | Some(Content::Directory) => return Ok(None),
             Some(content) => content,
@@ -192,10 +192,6 @@ impl ParentFile<'_> {
 
 impl MemberReader for ParentFile<'_> {
     fn next_piece(&mut self) -> Result<Option<Vec<u8>>> {
-        self.next_chunk().inspect_err(|error| {
-            if error.kind() == ErrorKind::Damage {
-                note_damage(&self.parent.shared, error);
-            }
-        })
+        self.next_chunk().map_err(|error| distrust(&self.parent.shared, error))
     }
 }

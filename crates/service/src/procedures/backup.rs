@@ -5,6 +5,7 @@
 //! | plan | choose the parent | chosen anew |
 //! | open | the attempt's id is recorded, then its intent is put | always a new attempt |
 //! | stream | the engine writes members | the old attempt's packs become garbage |
+//! | fallback | the parent turned out unfit: that attempt is abandoned, plan begins again without block lists | – |
 //! | prove | every pack looked at, a sample read back | – |
 //! | seal | the verdict: the one commit point | read back: ours goes on, abandoned stops |
 //! | publish | one transaction: COMPLETED, job succeeded | zero rows changed: we were fenced |
@@ -57,7 +58,8 @@ pub(super) fn run(context: &JobContext) -> Result<()> {
             Begun::Started(attempt) => {
                 let distrust = attempt.distrust();
                 let worked = work(context, &backup, &instance, attempt, distrusted.as_ref());
-                match distrust.found().filter(|_| worked.is_err() && distrusted.is_none()) {
+                let is_unfit = worked.as_ref().is_err_and(|error| error.kind() == ErrorKind::Damage);
+                match distrust.found().filter(|_| is_unfit && distrusted.is_none()) {
                     None => return conclude(context, &lineage, &backup, id, worked),
                     Some(found) => distrusted = Some(found.clone()),
                 }
@@ -158,8 +160,8 @@ fn set_aside(
 ) -> Result<()> {
     let reason = distrusted.map(|found| found.reason.as_str());
     tracing::warn!(job.id = %context.job.id, reason, "The parent cannot be built on; everything is read instead.");
-    context.record("stream", json!({ "block_lists": { "used": false, "reason": reason } }))?;
-    // Nobody else can have sealed it: it never came to its proof.
+    context.record("fallback", json!({ "attempt": attempt.to_string(), "reason": reason }))?;
+    // Before the next one is recorded in its place. Nobody else can have sealed it: it never came to its proof.
     lineage.abandon(attempt)?;
     lineage.clear_intent(attempt)
 }
