@@ -297,6 +297,7 @@ impl Check<'_> {
                 ..warning("page checksums", "off", "on")
             }
         });
+        self.add_summaries(settings);
         self.add(if is_standby {
             CheckLine {
                 why: Some(
@@ -308,6 +309,25 @@ impl Check<'_> {
         } else {
             ok("role", "primary")
         });
+    }
+}
+
+impl Check<'_> {
+    /// Where the server can note which blocks its log changes, it should.
+    fn add_summaries(&mut self, settings: &Settings) {
+        let line = match settings.get("summarize_wal") {
+            "" => return,
+            "on" => ok("changed blocks", "summarize_wal is on"),
+            found => CheckLine {
+                remedy: Some(remedy::change_setting("summarize_wal", "on", TakesEffect::Reload)),
+                why: Some(
+                    "With it, a backup reads only the blocks that changed since the one before; without it, every file."
+                        .to_owned(),
+                ),
+                ..warning("changed blocks", format!("summarize_wal is {found}"), "on")
+            },
+        };
+        self.add(line);
     }
 }
 

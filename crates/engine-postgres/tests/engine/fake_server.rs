@@ -23,8 +23,22 @@ pub(crate) struct FakeServer {
     thread: Option<JoinHandle<()>>,
 }
 
+/// Who the fake says it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Guise {
+    Fifteen,
+    /// One that notes which blocks its log changes.
+    Eighteen,
+    /// The same, but it takes no manifest.
+    EighteenRefusing,
+}
+
 impl FakeServer {
     pub(crate) fn start(script: Script) -> Self {
+        Self::start_as(Guise::Fifteen, script)
+    }
+
+    pub(crate) fn start_as(guise: Guise, script: Script) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let is_closing = Arc::new(AtomicBool::new(false));
@@ -35,7 +49,7 @@ impl FakeServer {
                     return;
                 }
                 let script = Arc::clone(&script);
-                std::thread::spawn(move || serve(client, &script));
+                std::thread::spawn(move || serve(client, guise, &script));
             }
         });
         Self { port, is_closing, thread: Some(thread) }
@@ -59,6 +73,8 @@ impl Drop for FakeServer {
 /// Builds the answer to a command. What the client no longer reads is not an error here.
 pub(crate) struct Answer<'s> {
     socket: &'s mut TcpStream,
+    /// The changes since an earlier backup were asked for.
+    pub(crate) is_incremental: bool,
 }
 
 impl Answer<'_> {
@@ -205,18 +221,18 @@ pub(crate) fn manifest(files: &[(&str, Vec<u8>)]) -> Vec<u8> {
     format!("{text}\"Manifest-Checksum\": \"{sum}\"}}\n").into_bytes()
 }
 
-fn serve(mut client: TcpStream, script: &Script) {
+fn serve(mut client: TcpStream, guise: Guise, script: &Script) {
     let mut length = [0; 4];
     if client.read_exact(&mut length).is_err() {
         return;
     }
     let mut startup = vec![0; u32::from_be_bytes(length) as usize - 4];
     client.read_exact(&mut startup).unwrap();
-    let mut answer = Answer { socket: &mut client };
+    let mut answer = Answer { socket: &mut client, is_incremental: false };
     answer.message(b'R', &[0; 4]);
     answer.ready();
     while let Some(command) = next_command(&mut client) {
-        answer_command(&command, &mut client, script);
+        answer_command(&command, &mut client, guise, script);
     }
 }
 
@@ -231,7 +247,7 @@ fn next_command(client: &mut TcpStream) -> Option<String> {
             b'Q' => return Some(String::from_utf8(body).unwrap().trim_end_matches('\0').to_owned()),
             b'X' => return None,
             b'c' => {
-                let mut answer = Answer { socket: client };
+                let mut answer = Answer { socket: client, is_incremental: false };
                 answer.message(b'c', b"");
                 answer.message(b'C', b"START_REPLICATION\0");
                 answer.ready();
@@ -241,13 +257,38 @@ fn next_command(client: &mut TcpStream) -> Option<String> {
     }
 }
 
-fn answer_command(command: &str, client: &mut TcpStream, script: &Script) {
-    let mut answer = Answer { socket: client };
+/// Takes a manifest to its end and throws it away.
+fn take_upload(client: &mut TcpStream, is_refusing: bool) {
+    let mut answer = Answer { socket: client, is_incremental: false };
+    if is_refusing {
+        answer.message(b'E', b"SERROR\0VERROR\0C0A000\0Mno manifests today\0\0");
+        return answer.ready();
+    }
+    answer.message(b'G', &[0, 0, 0]);
+    loop {
+        let mut head = [0; 5];
+        if answer.socket.read_exact(&mut head).is_err() {
+            return;
+        }
+        let mut body = vec![0; u32::from_be_bytes([head[1], head[2], head[3], head[4]]) as usize - 4];
+        answer.socket.read_exact(&mut body).unwrap();
+        if head[0] == b'c' {
+            answer.message(b'C', b"UPLOAD_MANIFEST\0");
+            return answer.ready();
+        }
+    }
+}
+
+fn answer_command(command: &str, client: &mut TcpStream, guise: Guise, script: &Script) {
+    if command == "UPLOAD_MANIFEST" {
+        return take_upload(client, guise == Guise::EighteenRefusing);
+    }
+    let mut answer = Answer { socket: client, is_incremental: command.contains("INCREMENTAL true") };
     let system = SYSTEM.to_string();
-    let start = lsn(START);
+    let (start, now) = (lsn(START), lsn(STOP));
     match command.split(' ').next().unwrap() {
-        "IDENTIFY_SYSTEM" => answer.result(&[&[Some(&system), Some("1"), Some(&start), None]]),
-        "SHOW" => answer.result(&[&[Some(setting(&command[5..]))]]),
+        "IDENTIFY_SYSTEM" => answer.result(&[&[Some(&system), Some("1"), Some(&now), None]]),
+        "SHOW" => answer.result(&[&[Some(setting(&command[5..], guise))]]),
         "READ_REPLICATION_SLOT" => answer.result(&[&[Some("physical"), Some(&start), Some("1")]]),
         "BASE_BACKUP" => return script(&mut answer),
         "START_REPLICATION" => {
@@ -265,9 +306,11 @@ fn answer_command(command: &str, client: &mut TcpStream, script: &Script) {
     answer.ready();
 }
 
-fn setting(name: &str) -> &'static str {
+fn setting(name: &str, guise: Guise) -> &'static str {
     match name {
-        "server_version_num" => "150018",
+        "server_version_num" if guise == Guise::Fifteen => "150018",
+        "server_version_num" => "180006",
+        "summarize_wal" => "on",
         "block_size" | "wal_block_size" => "8192",
         "segment_size" => "1GB",
         "wal_segment_size" => "1MB",

@@ -12,6 +12,7 @@ mod folder_sink;
 mod hostile;
 mod interruption;
 mod login;
+mod lying_lists;
 mod probe;
 mod restore;
 mod standby;

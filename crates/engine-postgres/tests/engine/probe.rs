@@ -29,16 +29,40 @@ fn a_good_source_passes_in_every_version() {
         if !require(version) {
             continue;
         }
-        let server = PostgresServer::start(version, &Options::default()).unwrap();
+        let conf = if version >= 17 { vec!["summarize_wal = on".to_owned()] } else { Vec::new() };
+        let server = PostgresServer::start(version, &Options { conf, ..Options::default() }).unwrap();
         create_role(&server);
         let probe = probe(&source(&server)).unwrap();
         assert!(probe.passed(), "{probe:#?}");
+        assert_eq!(probe.lines.iter().any(|line| line.what == "changed blocks"), version >= 17);
         assert!(probe.lines.iter().all(|line| line.state == CheckState::Ok), "{:#?}", probe.lines);
         assert!(line(&probe, "version").found.starts_with(&format!("PostgreSQL {version}.")));
         assert_eq!(line(&probe, "WAL senders").found, "2 free of 10");
         let slots = server.psql("postgres", "select count(*) from pg_replication_slots").unwrap();
         assert_eq!(slots, "0");
     }
+}
+
+#[test]
+fn lists_of_changed_blocks_are_advised_and_the_statement_given_brings_them() {
+    if !require(18) {
+        return;
+    }
+    let server = PostgresServer::start(18, &Options::default()).unwrap();
+    create_role(&server);
+    let before = probe(&source(&server)).unwrap();
+    assert!(before.passed(), "it is advice, and no lack: {before:#?}");
+    let advice = line(&before, "changed blocks");
+    assert_eq!((advice.state, advice.found.as_str()), (CheckState::Warning, "summarize_wal is off"));
+    for statement in advice.remedy.clone().unwrap().split("; ") {
+        server.psql("postgres", statement).unwrap();
+    }
+    for _ in 0..100 {
+        if line(&probe(&source(&server)).unwrap(), "changed blocks").state == CheckState::Ok {
+            return;
+        }
+    }
+    panic!("the statement brought nothing");
 }
 
 #[test]
