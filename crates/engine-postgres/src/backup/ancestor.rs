@@ -68,8 +68,8 @@ pub(super) fn examine<'a>(
     }
     match read_ancestor(parent, facts, connection, system, watch) {
         Ok(examined) => Ok(examined),
-        // The damage itself is in the notes of the backup, by the reader's hand.
-        Err(Fault::Domain(error)) if matches!(error.kind(), ErrorKind::Damage | ErrorKind::SourceHostile) => {
+        // Damage is not for us to judge: whoever keeps the parent knows what to do without it.
+        Err(Fault::Domain(error)) if error.kind() == ErrorKind::SourceHostile => {
             Ok(Err(format!("the earlier backup cannot be read: {}", error.public().trim_end_matches('.'))))
         }
         Err(fault) => Err(fault),

@@ -45,9 +45,13 @@ pub(super) fn run(context: &JobContext) -> Result<()> {
     }
     refuse_spent(context)?;
     let instance = instance_of(context, &backup)?;
-    let mut distrusted = None;
+    let mut distrusted: Option<Distrusted> = None;
     for _ in 0..PLANS_MAX {
-        let parent = context.step("plan", || lineage.latest_parent())?;
+        let parent = context.step("plan", || match &distrusted {
+            // What is equal would be taken over from it unread, and be as damaged as it is.
+            Some(Distrusted { damage: Some(_), .. }) => Ok(None),
+            _ => lineage.latest_parent(),
+        })?;
         context.record("plan", json!({ "parent": parent.map(|parent| parent.to_string()) }))?;
         let id = AttemptId::new(context.service.uuid());
         context.record("open", json!({ "attempt": id.to_string() }))?;

@@ -61,4 +61,5 @@ async fn f13_a_damaged_parent_is_not_built_upon() {
     assert!(note.is_some_and(|note| note.contains("/pk/")), "{:?}", second.warnings);
     assert!(room.open_attempts().is_empty() && room.keys("/in/").is_empty());
     room.assert_restores(&second).await;
+    assert_eq!(room.sealed()[1].parent, None, "what is damaged is not taken over unread");
 }

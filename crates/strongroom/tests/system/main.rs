@@ -5,6 +5,7 @@
 mod room;
 mod source;
 
+mod block_lists;
 mod command_line;
 mod damage;
 mod first_start;

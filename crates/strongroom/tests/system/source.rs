@@ -30,7 +30,11 @@ impl Source {
     }
 
     pub(crate) fn of_version(version: u32, megabytes: u32) -> Self {
-        let server = PostgresServer::start(version, &Options::default()).unwrap();
+        Self::with_options(version, megabytes, &Options::default())
+    }
+
+    pub(crate) fn with_options(version: u32, megabytes: u32, options: &Options) -> Self {
+        let server = PostgresServer::start(version, options).unwrap();
         server
             .psql("postgres", &format!("create role {ROLE} login replication password '{PASSWORD}'"))
             .unwrap();
