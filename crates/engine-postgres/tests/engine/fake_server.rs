@@ -310,11 +310,10 @@ fn setting(name: &str, guise: Guise) -> &'static str {
     match name {
         "server_version_num" if guise == Guise::Fifteen => "150018",
         "server_version_num" => "180006",
-        "summarize_wal" => "on",
         "block_size" | "wal_block_size" => "8192",
         "segment_size" => "1GB",
         "wal_segment_size" => "1MB",
-        "data_checksums" => "on",
+        "data_checksums" | "summarize_wal" => "on",
         "data_directory_mode" => "0700",
         "wal_level" => "replica",
         "in_hot_standby" => "off",
