@@ -9,6 +9,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
 
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
@@ -17,6 +18,7 @@ use crate::id::AttemptId;
 use crate::member::Member;
 use crate::parent::{ParentOffer, Reading};
 use crate::progress::Progress;
+use crate::verification::DrillCheck;
 use crate::{Error, ErrorKind, Field, Result};
 
 /// The kinds of database the API knows.
@@ -315,6 +317,66 @@ pub struct StartedServer {
     pub stop_command: String,
 }
 
+/// An account of the operating system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Account {
+    pub uid: u32,
+    pub gid: u32,
+}
+
+/// What an engine is asked to prove: that a server starts from a restored directory and finds its
+/// data whole. Where this happens, as whom and for how long is decided by who asks.
+pub struct DrillOrder<'a> {
+    /// The data directory, restored and finished. It is thrown away afterwards: the drill may change
+    /// it. Every process of the drill works in it, so that it can be found and ended by whoever comes
+    /// after a killed worker.
+    pub target: &'a Path,
+    /// An empty directory that nobody else can enter, for sockets, configuration and logs.
+    pub run_dir: &'a Path,
+    pub facts: &'a BackupFacts,
+    /// What [`Engine::drill_server`] has found.
+    pub server: &'a Path,
+    /// Whom the directories belong to and the server runs as; `None` is the account of this process.
+    pub account: Option<Account>,
+    /// For everything together.
+    pub timeout: Duration,
+    pub cancel: &'a CancelToken,
+    pub progress: &'a Progress,
+}
+
+/// What a drill found. Passed is: the server accepted connections, and neither `failures` nor
+/// `unjudged` say something.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DrillReport {
+    /// As the server itself says; empty when it never accepted connections.
+    pub server_version: String,
+    /// Until the server accepted connections.
+    pub start: Option<Duration>,
+    /// All checks together.
+    pub check: Duration,
+    pub databases: u64,
+    pub tables: u64,
+    pub rows: u64,
+    /// The largest tables, the largest first; a bounded number.
+    pub largest: Vec<TableCount>,
+    pub checks: Vec<DrillCheck>,
+    /// What is wrong with what was restored, whole sentences; a bounded number.
+    pub failures: Vec<String>,
+    /// Why nothing can be said about a part of it, such as a library that this machine lacks.
+    pub unjudged: Vec<String>,
+    /// What a person should know.
+    pub notes: Vec<String>,
+}
+
+/// A table that was read from its first row to its last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableCount {
+    pub database: String,
+    /// With its schema, quoted as the engine quotes.
+    pub table: String,
+    pub rows: u64,
+}
+
 /// One kind of database. Adding one is a folder and a line of registration.
 pub trait Engine: Send + Sync {
     fn kind(&self) -> EngineKind;
@@ -336,4 +398,14 @@ pub trait Engine: Send + Sync {
 
     /// Starts a server on a restored directory and waits until it accepts connections.
     fn start_restored(&self, target: &Path, facts: &BackupFacts, port: u16) -> Result<StartedServer>;
+
+    /// The program that a drill of this backup would run; `NotSupported` when this machine has none.
+    /// Asked before anything is restored.
+    fn drill_server(&self, facts: &BackupFacts) -> Result<PathBuf>;
+
+    /// Starts a server on a restored directory, closed to the network, lets it check itself, and
+    /// stops it. What it finds is a report; an error means that the drill itself could not go on.
+    /// No process of it is left when this returns. Blocks on the calling thread, which must live
+    /// until then.
+    fn drill(&self, order: &DrillOrder<'_>) -> Result<DrillReport>;
 }

@@ -50,3 +50,12 @@ pub const COMPRESSION_LEVELS: std::ops::RangeInclusive<i32> = 1..=19;
 pub const SOURCE_IDLE_TIMEOUT_MS: u64 = 120_000;
 /// Reaching a source and logging in (faults.md B11, S17).
 pub const SOURCE_CONNECT_TIMEOUT_MS: u64 = 10_000;
+
+/// A whole drill: restore, start, checks (an operator may set another).
+pub const DRILL_TIMEOUT_MS: u64 = 24 * 60 * 60 * 1_000;
+/// Room that a drill leaves free besides what it restores: its server writes log and temporary files.
+pub const DRILL_ROOM_MARGIN_BYTES: u64 = 256 << 20;
+/// Findings of one drill that are told one by one.
+pub const DRILL_FINDINGS_MAX: usize = 50;
+/// The largest tables that a drill tells by name.
+pub const DRILL_TABLES_TOLD_MAX: usize = 100;

@@ -69,4 +69,41 @@ pub struct Verification {
     pub at: Timestamp,
     /// What was found, whole sentences; for `not_run` the reason.
     pub findings: Vec<String>,
+    /// What was measured, when a restored server accepted connections.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drill: Option<Drill>,
+}
+
+/// What a drill measured: a restore as long as it really takes, and what the server then said.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drill {
+    pub server_version: String,
+    pub restored_bytes: u64,
+    /// From the first byte read to the last one durable.
+    pub restore_ms: u64,
+    /// From the start of the server to its first answer, replay of the log included.
+    pub start_ms: u64,
+    /// All checks together.
+    pub check_ms: u64,
+    pub databases: u64,
+    pub tables: u64,
+    pub rows: u64,
+    pub checks: Vec<DrillCheck>,
+}
+
+impl Drill {
+    /// How long somebody would have waited for this database.
+    pub const fn time_to_restore_ms(&self) -> u64 {
+        self.restore_ms.saturating_add(self.start_ms)
+    }
+}
+
+/// One check of a drill.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrillCheck {
+    /// Its name in a word: `tables`, `pg_amcheck`, `pg_checksums`.
+    pub what: String,
+    pub outcome: Outcome,
+    /// What it looked at, or why it was not done.
+    pub detail: String,
 }

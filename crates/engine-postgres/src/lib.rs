@@ -6,6 +6,7 @@
 
 mod backup;
 mod connection;
+mod drill;
 mod facts;
 mod fault;
 mod lsn;
@@ -17,13 +18,13 @@ mod restore;
 mod server;
 mod tar;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use strongroom_core::Result;
 use strongroom_core::engine::{
-    BackupFacts, BackupOrder, BackupSink, CancelToken, Engine, EngineKind, Probe, RestoreOrder, Source,
-    StartedServer, Tablespace,
+    BackupFacts, BackupOrder, BackupSink, CancelToken, DrillOrder, DrillReport, Engine, EngineKind, Probe,
+    RestoreOrder, Source, StartedServer, Tablespace,
 };
 use strongroom_core::time::Randomness;
 
@@ -64,5 +65,13 @@ impl Engine for PostgresEngine {
 
     fn start_restored(&self, target: &Path, facts: &BackupFacts, port: u16) -> Result<StartedServer> {
         restore::start(target, facts, port)
+    }
+
+    fn drill_server(&self, facts: &BackupFacts) -> Result<PathBuf> {
+        drill::find_server(facts)
+    }
+
+    fn drill(&self, order: &DrillOrder<'_>) -> Result<DrillReport> {
+        drill::run(order)
     }
 }

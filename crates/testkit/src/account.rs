@@ -21,6 +21,11 @@ impl Account {
         Self { ids }
     }
 
+    /// User and group, when it is not the caller's own.
+    pub fn ids(self) -> Option<(u32, u32)> {
+        self.ids
+    }
+
     /// Makes a command run under this account. Dropping the user id also drops all groups.
     pub fn apply(self, command: &mut Command) {
         if let Some((uid, gid)) = self.ids {

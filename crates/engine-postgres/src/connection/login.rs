@@ -25,6 +25,8 @@ pub(crate) enum Purpose<'a> {
     Replication,
     /// Ordinary SQL in one database.
     Sql { database: &'a str },
+    /// The same with settings of our own for the session.
+    Session { database: &'a str, settings: &'a [(&'a str, &'a str)] },
 }
 
 /// Sends the start-up message and answers until the server is ready for a command.
@@ -34,15 +36,14 @@ pub(super) fn log_in(
     purpose: Purpose<'_>,
     watch: &Watch<'_>,
 ) -> Result<()> {
-    let target = match purpose {
-        Purpose::Replication => ("replication", "true"),
-        Purpose::Sql { database } => ("database", database),
+    let (target, settings): (_, &[(&str, &str)]) = match purpose {
+        // A sender that waits for us while the repository is slow is not a dead one.
+        Purpose::Replication => (("replication", "true"), &[("wal_sender_timeout", "10min")]),
+        Purpose::Sql { database } => (("database", database), &[]),
+        Purpose::Session { database, settings } => (("database", database), settings),
     };
-    // A sender that waits for us while the repository is slow is not a dead one.
     let mut parameters = vec![("user", source.user.as_str()), target, ("application_name", "strongroom")];
-    if purpose == Purpose::Replication {
-        parameters.push(("wal_sender_timeout", "10min"));
-    }
+    parameters.extend(settings);
     let mut message = BytesMut::new();
     frontend::startup_message(parameters, &mut message).map_err(|_| names_with_nul())?;
     connection.send(&message, watch)?;

@@ -10,12 +10,13 @@ mod transport;
 mod watch;
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use postgres_protocol::message::frontend;
 use rustls::ClientConnection;
-use strongroom_core::engine::Source;
+use strongroom_core::engine::{Source, TlsMode};
 use strongroom_core::limits;
 
 pub(crate) use self::inbox::Message;
@@ -51,13 +52,41 @@ impl Connection {
     /// Connects and logs in, within [`limits::SOURCE_CONNECT_TIMEOUT_MS`] altogether.
     pub(crate) fn open(source: &Source, purpose: Purpose<'_>, watch: &Watch<'_>) -> Result<Self> {
         let watch = watch.with_deadline(Duration::from_millis(limits::SOURCE_CONNECT_TIMEOUT_MS));
-        let mut connection = Self {
-            transport: Transport::open(source, &watch)?,
-            inbox: Inbox::new(),
-            silence: Duration::ZERO,
-            is_channel_bound: false,
+        Self::begin(Transport::open(source, &watch)?, source, purpose, &watch)
+    }
+
+    /// Connects to a socket file of a server that takes this user without a password. What
+    /// `settings` says stands above what the database or the role have stored for their sessions.
+    pub(crate) fn open_local(
+        socket: &Path,
+        user: &str,
+        database: &str,
+        settings: &[(&str, &str)],
+        watch: &Watch<'_>,
+    ) -> Result<Self> {
+        let watch = watch.with_deadline(Duration::from_millis(limits::SOURCE_CONNECT_TIMEOUT_MS));
+        let source = Source {
+            host: String::new(),
+            port: 0,
+            user: user.to_owned(),
+            password: String::new().into(),
+            tls: TlsMode::Disable,
+            ca_pem: None,
+            allow_md5: false,
         };
-        login::log_in(&mut connection, source, purpose, &watch)?;
+        let purpose = Purpose::Session { database, settings };
+        Self::begin(Transport::open_local(socket)?, &source, purpose, &watch)
+    }
+
+    fn begin(
+        transport: Transport,
+        source: &Source,
+        purpose: Purpose<'_>,
+        watch: &Watch<'_>,
+    ) -> Result<Self> {
+        let (inbox, silence) = (Inbox::new(), Duration::ZERO);
+        let mut connection = Self { transport, inbox, silence, is_channel_bound: false };
+        login::log_in(&mut connection, source, purpose, watch)?;
         Ok(connection)
     }
 
@@ -73,7 +102,7 @@ impl Connection {
 
     /// Our own end of the connection.
     pub(crate) fn local_address(&self) -> Option<std::net::IpAddr> {
-        self.transport.socket().local_addr().ok().map(|address| address.ip().to_canonical())
+        self.transport.local_address()
     }
 
     /// Sends a command; the answer is read with [`Self::receive`].
@@ -85,7 +114,11 @@ impl Connection {
 
     /// Runs a command to its end and answers with the rows of all its results.
     pub(crate) fn query(&mut self, command: &str, watch: &Watch<'_>) -> Result<Vec<Row>> {
-        let watch = &watch.with_deadline(COMMAND_TIMEOUT);
+        self.query_patiently(command, &watch.with_deadline(COMMAND_TIMEOUT))
+    }
+
+    /// As [`Self::query`], for commands that work for as long as the watch allows.
+    pub(crate) fn query_patiently(&mut self, command: &str, watch: &Watch<'_>) -> Result<Vec<Row>> {
         self.start_command(command, watch)?;
         let answer = self.read_rows(watch);
         if let Err(Fault::Server(error)) = &answer
@@ -244,10 +277,10 @@ impl Drop for Connection {
     fn drop(&mut self) {
         let mut farewell = BytesMut::new();
         frontend::terminate(&mut farewell);
-        let _ = self.transport.socket().set_write_timeout(Some(FAREWELL_TIMEOUT));
+        self.transport.set_write_timeout(FAREWELL_TIMEOUT);
         let _ = self.transport.write(&farewell);
         let _ = self.transport.flush();
-        let _ = self.transport.socket().shutdown(std::net::Shutdown::Both);
+        self.transport.close();
     }
 }
 

@@ -1,7 +1,9 @@
-//! The way to the server: a TCP socket, and TLS over it.
+//! The way to the server: a TCP socket, and TLS over it; or a socket file on this machine.
 
 use std::io::{self, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::{IpAddr, Shutdown, TcpStream, ToSocketAddrs};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -21,6 +23,7 @@ use crate::fault::{Fault, Result};
 pub(crate) enum Transport {
     Plain(TcpStream),
     Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+    Local(UnixStream),
 }
 
 impl Transport {
@@ -36,19 +39,50 @@ impl Transport {
         shake_hands(client, socket, watch)
     }
 
+    /// Connects to a socket file. A server that is up answers at once or not at all.
+    pub(crate) fn open_local(path: &Path) -> Result<Self> {
+        let open = || -> io::Result<UnixStream> {
+            let socket = UnixStream::connect(path)?;
+            socket.set_read_timeout(Some(TICK))?;
+            socket.set_write_timeout(Some(TICK))?;
+            Ok(socket)
+        };
+        open().map(Self::Local).map_err(|error| Fault::Domain(broken(&error)))
+    }
+
     /// The TLS session, when there is one.
     pub(crate) fn session(&self) -> Option<&ClientConnection> {
         match self {
-            Self::Plain(_) => None,
+            Self::Plain(_) | Self::Local(_) => None,
             Self::Tls(stream) => Some(&stream.conn),
         }
     }
 
-    pub(crate) fn socket(&self) -> &TcpStream {
-        match self {
+    /// Our own end, when it has an address.
+    pub(crate) fn local_address(&self) -> Option<IpAddr> {
+        let socket = match self {
             Self::Plain(socket) => socket,
             Self::Tls(stream) => &stream.sock,
-        }
+            Self::Local(_) => return None,
+        };
+        socket.local_addr().ok().map(|address| address.ip().to_canonical())
+    }
+
+    /// Bounds the farewell: nobody waits for a server that does not read any more.
+    pub(crate) fn set_write_timeout(&self, timeout: Duration) {
+        let _ = match self {
+            Self::Plain(socket) => socket.set_write_timeout(Some(timeout)),
+            Self::Tls(stream) => stream.sock.set_write_timeout(Some(timeout)),
+            Self::Local(socket) => socket.set_write_timeout(Some(timeout)),
+        };
+    }
+
+    pub(crate) fn close(&self) {
+        let _ = match self {
+            Self::Plain(socket) => socket.shutdown(Shutdown::Both),
+            Self::Tls(stream) => stream.sock.shutdown(Shutdown::Both),
+            Self::Local(socket) => socket.shutdown(Shutdown::Both),
+        };
     }
 }
 
@@ -57,6 +91,7 @@ impl Read for Transport {
         match self {
             Self::Plain(socket) => socket.read(buffer),
             Self::Tls(stream) => stream.read(buffer),
+            Self::Local(socket) => socket.read(buffer),
         }
     }
 }
@@ -66,6 +101,7 @@ impl Write for Transport {
         match self {
             Self::Plain(socket) => socket.write(bytes),
             Self::Tls(stream) => stream.write(bytes),
+            Self::Local(socket) => socket.write(bytes),
         }
     }
 
@@ -73,6 +109,7 @@ impl Write for Transport {
         match self {
             Self::Plain(socket) => socket.flush(),
             Self::Tls(stream) => stream.flush(),
+            Self::Local(socket) => socket.flush(),
         }
     }
 }

@@ -106,7 +106,7 @@ impl<'a> Folder<'a> {
     }
 }
 
-pub(super) fn io_failed(path: &Path, error: &io::Error) -> Error {
+pub(crate) fn io_failed(path: &Path, error: &io::Error) -> Error {
     let kind = match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorKind::DiskFull,
         _ => ErrorKind::Unavailable,

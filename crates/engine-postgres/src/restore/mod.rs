@@ -4,6 +4,7 @@
 //! as it was or as it must be.
 
 mod files;
+mod process;
 mod settings;
 mod start;
 mod tablespaces;
@@ -14,8 +15,11 @@ use std::path::Path;
 use strongroom_core::engine::RestoreOrder;
 use strongroom_core::{Error, ErrorKind, Result};
 
-use self::files::{Folder, io_failed};
-pub(crate) use self::start::start;
+pub(crate) use self::files::io_failed;
+use self::files::Folder;
+pub(crate) use self::process::{Rise, ServerProcess};
+pub(crate) use self::settings::NOT_LOWER;
+pub(crate) use self::start::{SOCKET_PATH_BYTES_MAX, find_postgres, no_server, start};
 use crate::facts::PostgresFacts;
 
 /// Directories that the server wants and whose content is not part of a backup.

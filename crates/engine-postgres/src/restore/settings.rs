@@ -35,7 +35,7 @@ const UNTIED: [(&str, &str); 16] = [
 ];
 
 /// Replay of the source's log needs at least as much room as the source had.
-const NOT_LOWER: [&str; 5] = [
+pub(crate) const NOT_LOWER: [&str; 5] = [
     "max_connections",
     "max_locks_per_transaction",
     "max_prepared_transactions",

@@ -1,25 +1,23 @@
 //! Starts a server on a restored directory, on this machine only.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use strongroom_core::engine::{BackupFacts, StartedServer};
 use strongroom_core::{Error, ErrorKind, Result};
 
 use super::io_failed;
+use super::process::{Rise, ServerProcess};
 use crate::facts::PostgresFacts;
-use crate::fault::for_people;
 
-/// Names the folder of the server's programs when they are in no usual place.
+/// Names the folders of servers' programs when they are in no usual place, separated as in `PATH`.
 const BINDIR_VARIABLE: &str = "STRONGROOM_POSTGRES_BINDIR";
 
 /// Where the server writes while it starts.
@@ -27,49 +25,61 @@ const LOG: &str = "strongroom-start.log";
 
 /// Replaying the log of a long backup takes a while.
 const READY_TIMEOUT: Duration = Duration::from_mins(30);
-const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The longest path of a socket file that the operating system takes.
-const SOCKET_PATH_BYTES_MAX: usize = 107;
-
-/// Lines of the server's log that an error quotes.
-const QUOTED_LINES: usize = 5;
+pub(crate) const SOCKET_PATH_BYTES_MAX: usize = 107;
 
 pub(crate) fn start(target: &Path, facts: &BackupFacts, port: u16) -> Result<StartedServer> {
     let facts = PostgresFacts::of(facts)?;
     let target = fs::canonicalize(target).map_err(|error| io_failed(target, &error))?;
-    let postgres = find_postgres(facts.major_version())?;
+    let major = facts.major_version();
+    let postgres =
+        find_postgres(major).ok_or_else(|| no_server(major, "The restored files are complete."))?;
     let account = account_for(&target)?;
-    let mut server = Starting::spawn(&postgres, &target, port, account)?;
-    server.wait_until_ready()?;
-    Ok(StartedServer { pid: server.pid, port, stop_command: format!("kill -INT {}", server.pid) })
+    let mut command = Command::new(&postgres);
+    command.arg("-D").arg(&target);
+    for (name, value) in overrides(&target, port) {
+        let mut setting = OsString::from(name);
+        setting.push("=");
+        setting.push(value);
+        command.arg("-c").arg(setting);
+    }
+    if let Some((uid, gid)) = account {
+        command.uid(uid).gid(gid);
+    }
+    let mut server = ServerProcess::spawn(command, &target, target.join(LOG))?;
+    match server.wait_until_ready(READY_TIMEOUT, &|| Ok(()))? {
+        Rise::Ready => {}
+        Rise::Ended => return Err(failed(&server, "ended while starting")),
+        Rise::Late => {
+            server.signal(Signal::QUIT);
+            return Err(failed(&server, "did not become ready in time"));
+        }
+    }
+    Ok(StartedServer { pid: server.pid(), port, stop_command: format!("kill -INT {}", server.pid()) })
 }
 
 /// The server of this major version, looked for where packages and people put it.
-fn find_postgres(major: u32) -> Result<PathBuf> {
-    let named = std::env::var_os(BINDIR_VARIABLE).map(PathBuf::from);
+pub(crate) fn find_postgres(major: u32) -> Option<PathBuf> {
+    let named = std::env::var_os(BINDIR_VARIABLE).unwrap_or_default();
     let packaged = [format!("/usr/lib/postgresql/{major}/bin"), format!("/usr/pgsql-{major}/bin")];
     let path = std::env::var_os("PATH").unwrap_or_default();
     let reported = Command::new("pg_config").arg("--bindir").output().ok();
     let reported = reported.map(|output| PathBuf::from(OsStr::from_bytes(output.stdout.trim_ascii_end())));
-    named
-        .into_iter()
+    std::env::split_paths(&named)
         .chain(packaged.into_iter().map(PathBuf::from))
         .chain(std::env::split_paths(&path))
         .chain(reported)
         .map(|folder| folder.join("postgres"))
         .find(|program| is_version(program, major))
-        .ok_or_else(|| {
-            Error::new(
-                ErrorKind::NotSupported,
-                format!(
-                    "No PostgreSQL {major} server was found on this machine. The restored files are complete."
-                ),
-            )
-            .with_hint(format!(
-                "Install PostgreSQL {major}, or name the folder of its programs in {BINDIR_VARIABLE}."
-            ))
-        })
+}
+
+pub(crate) fn no_server(major: u32, what_stands: &str) -> Error {
+    Error::new(
+        ErrorKind::NotSupported,
+        format!("No PostgreSQL {major} server was found on this machine. {what_stands}"),
+    )
+    .with_hint(format!("Install PostgreSQL {major}, or name the folder of its programs in {BINDIR_VARIABLE}."))
 }
 
 /// `postgres (PostgreSQL) 15.18 …`
@@ -99,82 +109,15 @@ fn account_for(target: &Path) -> Result<Option<(u32, u32)>> {
     )))
 }
 
-/// A server on its way up.
-struct Starting {
-    pid: u32,
-    target: PathBuf,
-    /// Tells when the process has ended; its thread also takes the exit status off the system.
-    ended: Receiver<std::io::Result<ExitStatus>>,
-}
-
-impl Starting {
-    fn spawn(postgres: &Path, target: &Path, port: u16, account: Option<(u32, u32)>) -> Result<Self> {
-        let log_path = target.join(LOG);
-        let open_log = || -> std::io::Result<(File, File)> {
-            let log =
-                OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&log_path)?;
-            Ok((log.try_clone()?, log))
-        };
-        let (out, err) = open_log().map_err(|error| io_failed(&log_path, &error))?;
-        let mut command = Command::new(postgres);
-        command.arg("-D").arg(target);
-        for (name, value) in overrides(target, port) {
-            let mut setting = OsString::from(name);
-            setting.push("=");
-            setting.push(value);
-            command.arg("-c").arg(setting);
-        }
-        // A group of its own: the terminal's Ctrl-C is meant for the command, not for the server.
-        command.current_dir(target).stdin(Stdio::null()).stdout(out).stderr(err).process_group(0);
-        if let Some((uid, gid)) = account {
-            command.uid(uid).gid(gid);
-        }
-        let child = command.spawn().map_err(|error| io_failed(postgres, &error))?;
-        let pid = child.id();
-        let ended = reap(child)?;
-        Ok(Self { pid, target: target.to_owned(), ended })
-    }
-
-    /// The server says `ready` in the eighth line of its pid file.
-    fn wait_until_ready(&mut self) -> Result<()> {
-        let begun = Instant::now();
-        while !self.is_ready() {
-            match self.ended.recv_timeout(LOOK_INTERVAL) {
-                Err(RecvTimeoutError::Timeout) if begun.elapsed() < READY_TIMEOUT => {}
-                Err(RecvTimeoutError::Timeout) => {
-                    if let Some(pid) = i32::try_from(self.pid).ok().and_then(Pid::from_raw) {
-                        let _ = kill_process(pid, Signal::QUIT);
-                    }
-                    return Err(self.failed("did not become ready in time"));
-                }
-                Ok(_) | Err(RecvTimeoutError::Disconnected) => {
-                    return Err(self.failed("ended while starting"));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn is_ready(&self) -> bool {
-        let pid_file = fs::read_to_string(self.target.join("postmaster.pid")).unwrap_or_default();
-        let mut lines = pid_file.lines();
-        lines.next() == Some(self.pid.to_string().as_str())
-            && lines.nth(6).is_some_and(|line| line.trim() == "ready")
-    }
-
-    fn failed(&self, how: &str) -> Error {
-        let log = fs::read(self.target.join(LOG)).unwrap_or_default();
-        let lines: Vec<_> = log.split(|b| *b == b'\n').filter(|line| !line.is_empty()).collect();
-        let last = lines[lines.len().saturating_sub(QUOTED_LINES)..].iter().map(|line| for_people(line));
-        Error::new(
-            ErrorKind::Unavailable,
-            format!(
-                "The restored server {how}. The files and the backup were not harmed. Its last words: {}",
-                last.collect::<Vec<_>>().join(" | ")
-            ),
-        )
-        .with_hint(format!("The whole log is in {}.", self.target.join(LOG).display()))
-    }
+fn failed(server: &ServerProcess, how: &str) -> Error {
+    Error::new(
+        ErrorKind::Unavailable,
+        format!(
+            "The restored server {how}. The files and the backup were not harmed. Its last words: {}",
+            server.last_words()
+        ),
+    )
+    .with_hint(format!("The whole log is in {}.", server.log().display()))
 }
 
 /// What must hold whatever the restored configuration says: this directory, this machine, and
@@ -194,13 +137,4 @@ fn overrides(target: &Path, port: u16) -> Vec<(&'static str, OsString)> {
         ("log_destination", "stderr".into()),
         ("ssl", "off".into()),
     ]
-}
-
-fn reap(mut child: Child) -> Result<Receiver<std::io::Result<ExitStatus>>> {
-    let (tell, ended) = mpsc::channel();
-    thread::Builder::new()
-        .name("restored-server".to_owned())
-        .spawn(move || tell.send(child.wait()))
-        .map_err(Error::internal)?;
-    Ok(ended)
 }

@@ -7,6 +7,7 @@ mod block_lists;
 mod cluster;
 mod damage;
 mod desk;
+mod drill;
 mod fake_server;
 mod folder_sink;
 mod hostile;

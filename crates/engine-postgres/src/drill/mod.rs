@@ -1,0 +1,209 @@
+//! The drill: a restored cluster is started where nobody can reach it, and the engine's own checks are
+//! run on it: every table read and counted, `pg_amcheck` on heaps and indexes, then, on the
+//! stopped cluster, `pg_checksums` on every page.
+//!
+//! Owns what happens inside the sandbox it is given. Must never run anything that the restored
+//! data brought with it, as far as that is in our hands: no setting, library, command or trigger
+//! of the source comes to life, neither of its files nor of its databases and roles.
+
+mod cell;
+mod count;
+mod room;
+mod server;
+mod superuser;
+mod tools;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use strongroom_core::engine::{BackupFacts, DrillOrder, DrillReport};
+use strongroom_core::verification::{DrillCheck, Outcome};
+use strongroom_core::{Error, Result, limits};
+
+use self::cell::Cell;
+use self::room::Room;
+use crate::facts::PostgresFacts;
+use crate::restore;
+
+/// The program a drill of this backup would run.
+pub(crate) fn find_server(facts: &BackupFacts) -> Result<PathBuf> {
+    let major = PostgresFacts::of(facts)?.major_version();
+    restore::find_postgres(major).ok_or_else(|| restore::no_server(major, "The backup was not touched."))
+}
+
+pub(crate) fn run(order: &DrillOrder<'_>) -> Result<DrillReport> {
+    let facts = PostgresFacts::of(order.facts)?;
+    let room = Room::furnish(order, &facts)?;
+    let cell = Cell::strongest(order.account);
+    let until = Instant::now().checked_add(order.timeout);
+    let mut drill = Drill {
+        order,
+        facts: &facts,
+        room,
+        cell,
+        until,
+        report: DrillReport::default(),
+        failures: Told::default(),
+        unjudged: Told::default(),
+    };
+    drill.report.notes.extend(drill.cell.note());
+    drill.tell_known_damage();
+    match drill.run() {
+        Ok(()) => {}
+        Err(Halt::Stop(error)) => return Err(error),
+        Err(Halt::OutOfTime) => drill.unjudged.tell(format!(
+            "The time for the drill ({} min) was over before it had come to its end.",
+            order.timeout.as_secs() / 60
+        )),
+    }
+    Ok(drill.into_report())
+}
+
+/// Why a drill does not go on.
+#[derive(Debug)]
+enum Halt {
+    Stop(Error),
+    OutOfTime,
+}
+
+impl From<Error> for Halt {
+    fn from(error: Error) -> Self {
+        Self::Stop(error)
+    }
+}
+
+/// Sentences, told up to a limit and counted beyond.
+#[derive(Debug, Default)]
+struct Told {
+    sentences: Vec<String>,
+    more: u64,
+}
+
+impl Told {
+    fn tell(&mut self, sentence: String) {
+        if self.sentences.len() < limits::DRILL_FINDINGS_MAX {
+            self.sentences.push(sentence);
+        } else {
+            self.more += 1;
+        }
+    }
+
+    fn into_sentences(mut self) -> Vec<String> {
+        if self.more > 0 {
+            self.sentences.push(format!("There are {} more findings like these.", self.more));
+        }
+        self.sentences
+    }
+}
+
+struct Drill<'a> {
+    order: &'a DrillOrder<'a>,
+    facts: &'a PostgresFacts,
+    room: Room<'a>,
+    cell: Cell,
+    /// No moment when the timeout is longer than clocks count.
+    until: Option<Instant>,
+    report: DrillReport,
+    failures: Told,
+    unjudged: Told,
+}
+
+impl Drill<'_> {
+    fn run(&mut self) -> Result<(), Halt> {
+        let Some(server) = self.start()? else { return Ok(()) };
+        let begun = Instant::now();
+        let done = self.check(server);
+        self.report.check = begun.elapsed();
+        done
+    }
+
+    fn check(&mut self, mut server: server::Server) -> Result<(), Halt> {
+        if let Some(superuser) = self.count(&mut server)? {
+            self.check_relations(&superuser)?;
+        }
+        if self.stop(server)? {
+            self.check_pages()?;
+        }
+        Ok(())
+    }
+
+    /// A drill must not hide what was known before it: a restore gives these pages as they are.
+    fn tell_known_damage(&mut self) {
+        for page in &self.order.facts.damage {
+            self.failures.tell(format!(
+                "Block {} of {} was damaged at the source before the backup (checksum {}, computed {}).",
+                page.block, page.relation, page.found, page.expected
+            ));
+        }
+    }
+
+    /// Time left, or the reason to stop.
+    fn remaining(&self) -> Result<Duration, Halt> {
+        self.order.cancel.check()?;
+        let Some(until) = self.until else { return Ok(self.order.timeout) };
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() { Err(Halt::OutOfTime) } else { Ok(left) }
+    }
+
+    fn note_check(&mut self, what: &str, outcome: Outcome, detail: impl fmt::Display) {
+        let check = DrillCheck { what: what.to_owned(), outcome, detail: detail.to_string() };
+        self.report.checks.push(check);
+    }
+
+    fn into_report(mut self) -> DrillReport {
+        self.report.failures = self.failures.into_sentences();
+        self.report.unjudged = self.unjudged.into_sentences();
+        self.report
+    }
+}
+
+/// What a part of the drill comes to when these were its findings.
+fn outcome_of(failures: usize, unjudged: usize) -> Outcome {
+    match (failures, unjudged) {
+        (0, 0) => Outcome::Passed,
+        (0, _) => Outcome::NotRun,
+        _ => Outcome::Failed,
+    }
+}
+
+/// Words of a server or a tool that tell of this machine and not of the data. To accuse a backup of
+/// a full disk, or of an extension that was not installed here, would be wrong.
+fn is_of_this_machine(words: &str) -> bool {
+    const WORDS: [&str; 9] = [
+        "No space left on device",
+        "Disk quota exceeded",
+        "Cannot allocate memory",
+        "could not create shared memory",
+        "could not map anonymous shared memory",
+        "database files are incompatible with server",
+        "database locale is incompatible with operating system",
+        "error while loading shared libraries",
+        "could not access file \"",
+    ];
+    WORDS.iter().any(|word| words.contains(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn findings_are_bounded_and_their_number_is_told() {
+        let mut told = Told::default();
+        for number in 0..limits::DRILL_FINDINGS_MAX + 3 {
+            told.tell(number.to_string());
+        }
+        let sentences = told.into_sentences();
+        assert_eq!(sentences.len(), limits::DRILL_FINDINGS_MAX + 1);
+        assert!(sentences.last().unwrap().contains("3 more"));
+    }
+
+    #[test]
+    fn a_lack_of_this_machine_is_no_damage() {
+        assert!(is_of_this_machine("could not access file \"$libdir/postgis-3\": No such file or directory"));
+        assert!(is_of_this_machine("could not extend file: No space left on device"));
+        assert!(!is_of_this_machine("invalid page in block 7 of relation base/5/16384"));
+        assert!(!is_of_this_machine("could not open file \"base/5/16384\": No such file or directory"));
+    }
+}
