@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::sync::Mutex;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -29,6 +30,11 @@ struct InstanceLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct InstanceIdLabels {
+    instance_id: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReasonLabels {
     reason: &'static str,
 }
@@ -51,6 +57,9 @@ struct BuildLabels {
 
 /// Why a caller was refused: no valid token, or a valid one for another project.
 const AUTH_FAILURES: [&str; 2] = ["token", "project"];
+
+/// Why a verification failed: stored bytes, or what a restored server found.
+const VERIFY_FAILURES: [&str; 2] = ["damage", "drill"];
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct KindLabels {
@@ -82,6 +91,7 @@ pub(crate) struct Metrics {
     jobs: Family<JobLabels, Gauge>,
     last_success: Family<InstanceLabels, Gauge>,
     last_verified: Family<InstanceLabels, Gauge>,
+    restore_measured: Family<InstanceIdLabels, Gauge<f64, AtomicU64>>,
     oldest_pending: Gauge,
     leases_lost: Gauge,
     durations: Durations,
@@ -111,6 +121,7 @@ impl Metrics {
             jobs: Family::default(),
             last_success: Family::default(),
             last_verified: Family::default(),
+            restore_measured: Family::default(),
             oldest_pending: Gauge::default(),
             leases_lost: Gauge::default(),
             durations: Family::new_with_constructor(phase_histogram as fn() -> Histogram),
@@ -123,7 +134,9 @@ impl Metrics {
         for kind in [SOURCE, STORED] {
             metrics.backup_bytes.get_or_create(&KindLabels { kind }).inc_by(0);
         }
-        metrics.verify_failures.get_or_create(&ReasonLabels { reason: "damage" }).inc_by(0);
+        for reason in VERIFY_FAILURES {
+            metrics.verify_failures.get_or_create(&ReasonLabels { reason }).inc_by(0);
+        }
         for reason in AUTH_FAILURES {
             metrics.auth_failures.get_or_create(&ReasonLabels { reason }).inc_by(0);
         }
@@ -160,6 +173,11 @@ impl Metrics {
             self.last_verified.clone(),
         );
         registry.register(
+            "strongroom_restore_measured_seconds",
+            "How long the newest drill took to restore and start a backup; absent where there was none",
+            self.restore_measured.clone(),
+        );
+        registry.register(
             "strongroom_job_oldest_pending_seconds",
             "How long the oldest due job has waited",
             self.oldest_pending.clone(),
@@ -180,7 +198,7 @@ impl Metrics {
         );
         registry.register(
             "strongroom_verify_failures",
-            "Checks that found a backup not as it was written",
+            "Verifications that failed: stored bytes are damaged, or a restored server found something",
             self.verify_failures.clone(),
         );
         registry.register(
@@ -278,6 +296,7 @@ impl Metrics {
         }
         self.last_success.clear();
         self.last_verified.clear();
+        self.restore_measured.clear();
         for instance in &reading.instances {
             let labels = InstanceLabels {
                 instance_id: instance.instance_id.to_string(),
@@ -287,6 +306,11 @@ impl Metrics {
             let second = |at: Option<Timestamp>| at.map_or(0, Timestamp::as_second);
             self.last_success.get_or_create(&labels).set(second(instance.last_success));
             self.last_verified.get_or_create(&labels).set(second(instance.last_verified));
+            if let Some(measured_ms) = instance.restore_measured_ms {
+                let labels = InstanceIdLabels { instance_id: labels.instance_id };
+                let seconds = Duration::from_millis(measured_ms).as_secs_f64();
+                self.restore_measured.get_or_create(&labels).set(seconds);
+            }
         }
         self.oldest_pending.set(reading.oldest_pending_ms.unwrap_or(0) / 1000);
         self.leases_lost.set(gauge(reading.leases_lost));

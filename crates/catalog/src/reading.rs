@@ -8,6 +8,7 @@ use strongroom_core::engine::EngineKind;
 use strongroom_core::id::InstanceId;
 use strongroom_core::job::{JobKind, JobState};
 use strongroom_core::time::to_micros;
+use strongroom_core::verification::Drill;
 
 use crate::fault::Fault;
 use crate::row::Columns;
@@ -37,6 +38,8 @@ pub struct InstanceReading {
     pub last_success: Option<Timestamp>,
     /// The newest verification that read every byte and passed, of a backup that still exists.
     pub last_verified: Option<Timestamp>,
+    /// How long the newest drill took from the first byte to an answering server.
+    pub restore_measured_ms: Option<u64>,
 }
 
 impl Catalog {
@@ -89,16 +92,21 @@ async fn instances_in_tx(tx: &mut Tx) -> Result<Vec<InstanceReading>, Fault> {
               WHERE b.instance_id = i.id AND b.state = 'completed') AS last_success,
              (SELECT MAX(v.at) FROM backups b JOIN verifications v ON v.backup_id = b.id
               WHERE b.instance_id = i.id AND b.state = 'completed'
-                  AND v.outcome = 'passed' AND v.level IN ('decode', 'engine')) AS last_verified
+                  AND v.outcome = 'passed' AND v.level IN ('decode', 'engine')) AS last_verified,
+             (SELECT v.drill FROM backups b JOIN verifications v ON v.backup_id = b.id
+              WHERE b.instance_id = i.id AND b.state = 'completed' AND v.drill IS NOT NULL
+              ORDER BY v.at DESC, v.job_id DESC LIMIT 1) AS last_drill
          FROM instances i WHERE i.state <> 'retired' ORDER BY i.id";
     let rows = query(select).fetch_all(&mut **tx).await?;
     rows.iter()
         .map(|row| {
+            let drill: Option<Drill> = row.maybe_json("last_drill")?;
             Ok(InstanceReading {
                 instance_id: InstanceId::from_stored(row.text("id")?),
                 engine: row.word("engine", |word| EngineKind::parse(word).ok())?,
                 last_success: row.maybe_time("last_success")?,
                 last_verified: row.maybe_time("last_verified")?,
+                restore_measured_ms: drill.as_ref().map(Drill::time_to_restore_ms),
             })
         })
         .collect()

@@ -36,8 +36,8 @@ impl Catalog {
                 return Err(fenced());
             }
             query(
-                "INSERT INTO verifications (job_id, backup_id, at, level, outcome, findings)
-                 SELECT $1, id, $3, $4, $5, $6 FROM backups WHERE id = $2",
+                "INSERT INTO verifications (job_id, backup_id, at, level, outcome, findings, drill)
+                 SELECT $1, id, $3, $4, $5, $6, $7 FROM backups WHERE id = $2",
             )
             .bind(fence.job_id.as_str())
             .bind(id.as_str())
@@ -45,6 +45,7 @@ impl Catalog {
             .bind(verification.level.word())
             .bind(verification.outcome.word())
             .bind(to_json(&verification.findings)?)
+            .bind(verification.drill.as_ref().map(to_json).transpose()?)
             .execute(&mut **tx)
             .await?;
             audit_in_tx(tx, &self.inner, audit).await
@@ -60,5 +61,6 @@ pub(crate) fn verification_from_row(row: &AnyRow) -> Result<Option<Verification>
         outcome: row.word("verified_outcome", Outcome::from_word)?,
         at,
         findings: row.json("verified_findings")?,
+        drill: row.maybe_json("verified_drill")?,
     }))
 }

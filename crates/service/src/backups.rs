@@ -176,7 +176,6 @@ impl Service {
     pub async fn backup_verify(&self, scope: &Scope, wanted: &BackupRef, level: Level) -> Result<JobId> {
         scope.require(Action::Operate)?;
         let backup = self.backup_completed(scope, wanted).await?;
-        offered(level)?;
         let job = Job {
             backup_id: Some(backup.id.clone()),
             ..self.new_job(scope, JobKind::Verify, Some(&backup.instance_id), json!({ "level": level }))
@@ -188,14 +187,3 @@ impl Service {
     }
 }
 
-/// Levels that this release can run.
-pub(crate) fn offered(level: Level) -> Result<()> {
-    match level {
-        Level::Presence | Level::Digest | Level::Decode => Ok(()),
-        Level::Engine => Err(Error::new(
-            ErrorKind::NotSupported,
-            "Verification by starting the engine is not offered yet; nothing was run.",
-        )
-        .with_hint("use --level decode, and `strongroom restore --to-dir … --start` to see it run")),
-    }
-}

@@ -20,6 +20,7 @@ mod procedures;
 mod reading;
 mod recovery_kit;
 mod repository_state;
+mod sandbox;
 mod tokens;
 pub mod work;
 

@@ -37,6 +37,12 @@ pub struct Settings {
     pub writer: WriterOptions,
     /// Whether instances may be registered on this machine's own addresses.
     pub allow_loopback: bool,
+    /// Where drills restore to; `None` is in or beside the data directory.
+    pub sandbox_dir: Option<PathBuf>,
+    /// Name or `UID:GID` of whom restored servers run as, when the worker is root.
+    pub drill_account: Option<String>,
+    /// For a whole drill: restore, start and checks.
+    pub drill_timeout: Duration,
 }
 
 impl Default for Settings {
@@ -50,6 +56,9 @@ impl Default for Settings {
             backoff_base_ms: limits::JOB_BACKOFF_BASE_MS,
             writer: WriterOptions::default(),
             allow_loopback: true,
+            sandbox_dir: None,
+            drill_account: None,
+            drill_timeout: Duration::from_millis(limits::DRILL_TIMEOUT_MS),
         }
     }
 }

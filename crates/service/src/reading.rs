@@ -37,7 +37,7 @@ impl Service {
         Ok((backup, Arc::new(reader)))
     }
 
-    fn reader_of(&self, backup: &Backup) -> Result<BackupReader> {
+    pub(crate) fn reader_of(&self, backup: &Backup) -> Result<BackupReader> {
         let lineage = self.repository().lineage(&backup.project_id, &backup.lineage_id)?;
         let attempt = backup.attempt_id.ok_or_else(|| {
             Error::internal(format!("backup {} is COMPLETED without an attempt", backup.id))

@@ -9,7 +9,6 @@ use strongroom_core::verification::Level;
 use strongroom_core::{Error, ErrorKind, Result};
 use strongroom_repository::{Lineage, RepositoryStat, SealedSummary};
 
-use crate::backups::offered;
 use crate::identity::{Action, Scope};
 use crate::parts::Service;
 
@@ -24,7 +23,13 @@ impl Service {
     /// Accepts a check of every lineage.
     pub async fn repository_check(&self, scope: &Scope, level: Level) -> Result<JobId> {
         scope.require(Action::Administer)?;
-        offered(level)?;
+        if level == Level::Engine {
+            return Err(Error::new(
+                ErrorKind::NotSupported,
+                "A check of the whole repository starts no database; nothing was run.",
+            )
+            .with_hint("use --level decode, and `strongroom backup verify BACKUP --level engine` for each backup"));
+        }
         let job = self.new_job(scope, JobKind::CheckRepository, None, json!({ "level": level }));
         let audit = self.audit(scope, "repository.check", self.repository().id(), json!({ "level": level }));
         self.catalog().job_admit(&job, &audit).await?;

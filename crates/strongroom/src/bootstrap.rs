@@ -59,12 +59,19 @@ pub(crate) async fn open(config: &Config) -> Outcome<Opened> {
         recovery_key: key,
         location,
         data_dir: data_dir.clone(),
-        settings: Settings {
-            writer: WriterOptions { full_level: config.compression_level, ..WriterOptions::default() },
-            ..Settings::default()
-        },
+        settings: settings(config),
     });
     Ok(Opened { service, catalog, data_dir, _lock: lock })
+}
+
+fn settings(config: &Config) -> Settings {
+    Settings {
+        writer: WriterOptions { full_level: config.compression_level, ..WriterOptions::default() },
+        sandbox_dir: config.drill.sandbox_dir.clone(),
+        drill_account: config.drill.account.clone(),
+        drill_timeout: config.drill.timeout,
+        ..Settings::default()
+    }
 }
 
 fn absolute(path: &Path) -> PathBuf {

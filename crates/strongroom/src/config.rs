@@ -6,6 +6,7 @@ mod values;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use strongroom_core::limits;
@@ -18,7 +19,7 @@ use values::Values;
 pub(crate) use values::{Origin, data_dir};
 
 /// Every setting, as it is spelled in the file; `STRONGROOM_` and upper case in the environment.
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 15] = [
     "data_dir",
     "listen",
     "database_url",
@@ -31,6 +32,9 @@ const KEYS: [&str; 12] = [
     "region",
     "log",
     "log_format",
+    "sandbox_dir",
+    "drill_account",
+    "drill_timeout_minutes",
 ];
 
 /// Options of `serve`. Every one is an environment variable `STRONGROOM_<OPTION>` as well.
@@ -75,6 +79,15 @@ pub(crate) struct ServeOptions {
     /// text or json [env: STRONGROOM_LOG_FORMAT] [default: text]
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<String>,
+    /// Where verifications of level engine restore to [env: STRONGROOM_SANDBOX_DIR] [default: in the data directory]
+    #[arg(long, value_name = "DIR")]
+    sandbox_dir: Option<String>,
+    /// Whom restored servers run as when this runs as root [env: STRONGROOM_DRILL_ACCOUNT] [default: nobody]
+    #[arg(long, value_name = "NAME")]
+    drill_account: Option<String>,
+    /// Time for one verification of level engine [env: STRONGROOM_DRILL_TIMEOUT_MINUTES] [default: 1440]
+    #[arg(long, value_name = "MINUTES")]
+    drill_timeout_minutes: Option<String>,
 }
 
 impl ServeOptions {
@@ -98,6 +111,9 @@ impl ServeOptions {
             "region" => self.region.clone(),
             "log" => self.log.clone(),
             "log_format" => self.log_format.clone(),
+            "sandbox_dir" => self.sandbox_dir.clone(),
+            "drill_account" => self.drill_account.clone(),
+            "drill_timeout_minutes" => self.drill_timeout_minutes.clone(),
             _ => None,
         }
     }
@@ -108,6 +124,14 @@ impl ServeOptions {
 pub(crate) enum LogFormat {
     Text,
     Json,
+}
+
+/// How verifications of level engine are run.
+#[derive(Debug, Clone)]
+pub(crate) struct DrillConfig {
+    pub(crate) sandbox_dir: Option<PathBuf>,
+    pub(crate) account: Option<String>,
+    pub(crate) timeout: Duration,
 }
 
 /// The effective configuration.
@@ -127,6 +151,7 @@ pub(crate) struct Config {
     pub(crate) region: String,
     pub(crate) log: String,
     pub(crate) log_format: LogFormat,
+    pub(crate) drill: DrillConfig,
     /// Key, value and origin of each, for `config check`.
     pub(crate) listing: Vec<(&'static str, String, Origin)>,
 }
@@ -175,6 +200,7 @@ impl Config {
             region: region(values)?,
             log: values.text_or("log", "info"),
             log_format,
+            drill: drill(values)?,
             listing: Vec::new(),
             data_dir,
         };
@@ -196,6 +222,9 @@ impl Config {
             "insecure_http" => Some(self.insecure_http.to_string()),
             "region" => Some(self.region.clone()),
             "log" => Some(self.log.clone()),
+            "sandbox_dir" => path(self.drill.sandbox_dir.as_ref()?),
+            "drill_account" => self.drill.account.clone(),
+            "drill_timeout_minutes" => Some((self.drill.timeout.as_secs() / 60).to_string()),
             "log_format" => Some(if self.log_format == LogFormat::Json { "json" } else { "text" }.to_owned()),
             _ => None,
         }
@@ -222,6 +251,18 @@ fn tls(values: &Values) -> Outcome<Option<(PathBuf, PathBuf)>> {
         (None, None) => Ok(None),
         _ => Err(Stop::usage("tls_cert and tls_key must be given together")),
     }
+}
+
+fn drill(values: &Values) -> Outcome<DrillConfig> {
+    let timeout = match values.text("drill_timeout_minutes") {
+        None => Duration::from_millis(limits::DRILL_TIMEOUT_MS),
+        Some(text) => match text.parse::<u32>() {
+            Ok(minutes) if minutes > 0 => Duration::from_secs(u64::from(minutes) * 60),
+            _ => return Err(values.wrong("drill_timeout_minutes", &text, "a number of minutes, 1 or more")),
+        },
+    };
+    let sandbox_dir = values.text("sandbox_dir").map(PathBuf::from);
+    Ok(DrillConfig { sandbox_dir, account: values.text("drill_account"), timeout })
 }
 
 fn region(values: &Values) -> Outcome<String> {

@@ -1,15 +1,17 @@
 //! From the domain to the native documents.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use strongroom_core::backup::{Backup, BackupState, Failure};
 use strongroom_core::engine::{CheckLine, CheckState, Probe};
 use strongroom_core::instance::{Instance, InstanceState};
 use strongroom_core::job::JobStep;
-use strongroom_core::verification::Verification;
+use strongroom_core::verification::{Drill, Verification};
 use strongroom_service::{JobDetail, RestoreFacts, TokenRow};
 
 use super::wire::{
-    BackupView, CheckLineView, CheckView, FailureView, InstanceView, JobStepView, JobView, ProgressView,
+    BackupView, CheckLineView, CheckView, DrillCheckView, DrillView, FailureView, InstanceView, JobStepView, JobView, ProgressView,
     RestorePlanView, SCHEMA, TablespaceView, TokenView, VerificationView,
 };
 
@@ -83,14 +85,44 @@ impl From<&Probe> for CheckView {
 fn verification(newest: Option<&Verification>) -> VerificationView {
     match newest {
         None => {
-            VerificationView { level: None, result: "not_run".to_owned(), at: None, findings: Vec::new() }
+            VerificationView {
+                level: None,
+                result: "not_run".to_owned(),
+                at: None,
+                findings: Vec::new(),
+                drill: None,
+            }
         }
         Some(found) => VerificationView {
             level: Some(found.level.word().to_owned()),
             result: found.outcome.word().to_owned(),
             at: Some(moment(found.at)),
             findings: found.findings.clone(),
+            drill: found.drill.as_ref().map(drill),
         },
+    }
+}
+
+fn drill(drill: &Drill) -> DrillView {
+    let seconds = |milliseconds: u64| Duration::from_millis(milliseconds).as_secs_f64();
+    DrillView {
+        server_version: drill.server_version.clone(),
+        restored_bytes: drill.restored_bytes,
+        restore_seconds: seconds(drill.restore_ms),
+        start_seconds: seconds(drill.start_ms),
+        check_seconds: seconds(drill.check_ms),
+        databases: drill.databases,
+        tables: drill.tables,
+        rows: drill.rows,
+        checks: drill
+            .checks
+            .iter()
+            .map(|check| DrillCheckView {
+                what: check.what.clone(),
+                result: check.outcome.word().to_owned(),
+                detail: check.detail.clone(),
+            })
+            .collect(),
     }
 }
 

@@ -120,6 +120,37 @@ pub struct VerificationView {
     pub at: Option<String>,
     #[serde(default)]
     pub findings: Vec<String>,
+    /// What was measured, when a restored server accepted connections (level `engine`)
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drill: Option<DrillView>,
+}
+
+/// A restore into a sandbox, a start, and what the server then said.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct DrillView {
+    pub server_version: String,
+    pub restored_bytes: u64,
+    /// From the first byte read to the last one durable
+    pub restore_seconds: f64,
+    /// From the start of the server to its first answer, replay of the log included
+    pub start_seconds: f64,
+    /// All checks together
+    pub check_seconds: f64,
+    pub databases: u64,
+    pub tables: u64,
+    pub rows: u64,
+    pub checks: Vec<DrillCheckView>,
+}
+
+/// One check of a drill.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct DrillCheckView {
+    /// `tables`, `pg_amcheck`, `pg_checksums`
+    pub what: String,
+    /// `passed`, `failed`, `not_run`
+    pub result: String,
+    /// What it looked at, or why it was not done
+    pub detail: String,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]

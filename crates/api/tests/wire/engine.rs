@@ -1,11 +1,11 @@
 //! A PostgreSQL that is only played: what a check finds depends on the user that asks.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use strongroom_core::engine::{
-    BackupFacts, BackupOrder, BackupSink, CancelToken, CheckLine, CheckState, Engine, EngineKind, Probe,
-    RestoreOrder, Source, SourceIdentity, StartedServer, Tablespace,
+    BackupFacts, BackupOrder, BackupSink, CancelToken, CheckLine, CheckState, DrillOrder, DrillReport, Engine,
+    EngineKind, Probe, RestoreOrder, Source, SourceIdentity, StartedServer, Tablespace,
 };
 use strongroom_core::{Error, ErrorKind, Result};
 
@@ -73,5 +73,13 @@ impl Engine for PlayedEngine {
 
     fn start_restored(&self, _target: &Path, _facts: &BackupFacts, _port: u16) -> Result<StartedServer> {
         unreachable!("nothing is started in these tests")
+    }
+
+    fn drill_server(&self, _facts: &BackupFacts) -> Result<PathBuf> {
+        unreachable!("no worker runs in these tests")
+    }
+
+    fn drill(&self, _order: &DrillOrder<'_>) -> Result<DrillReport> {
+        unreachable!("no worker runs in these tests")
     }
 }

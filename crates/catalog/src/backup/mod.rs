@@ -35,7 +35,7 @@ macro_rules! select_backup {
                  b.engine, b.engine_version, b.lineage_id, b.job_id, b.created, b.finished, b.attempt_id,
                  b.manifest_digest, b.source_bytes, b.stored_bytes, b.warnings, b.failure,
                  v.level AS verified_level, v.outcome AS verified_outcome, v.at AS verified_at,
-                 v.findings AS verified_findings
+                 v.findings AS verified_findings, v.drill AS verified_drill
              FROM backups b LEFT JOIN verifications v ON v.job_id = (
                  SELECT n.job_id FROM verifications n WHERE n.backup_id = b.id
                  ORDER BY n.at DESC, n.job_id DESC LIMIT 1) ",

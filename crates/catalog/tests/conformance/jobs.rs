@@ -6,7 +6,7 @@ use strongroom_core::ErrorKind;
 use strongroom_core::backup::BackupState;
 use strongroom_core::job::{Fence, JobKind, JobState, JobStep};
 use strongroom_core::progress::ProgressReading;
-use strongroom_core::verification::{Level, Outcome, Verification};
+use strongroom_core::verification::{Drill, Level, Outcome, Verification};
 
 use crate::room::{Room, failure};
 
@@ -52,7 +52,7 @@ async fn assert_powerless(room: &Room, fence: &Fence, backup: &strongroom_core::
     let (now, until, reason) = (room.now(), room.in_s(60), failure("late"));
     let step = JobStep { attempt: 9, name: "late".to_owned(), at: now, output: json!({}) };
     let verification =
-        Verification { level: Level::Digest, outcome: Outcome::Passed, at: now, findings: vec![] };
+        Verification { level: Level::Digest, outcome: Outcome::Passed, at: now, findings: vec![], drill: None };
     let outcomes = [
         ("renew", catalog.job_renew(fence, until, &ProgressReading::default()).await.map(|_| ())),
         ("step", catalog.job_step_record(fence, &step).await),
@@ -247,12 +247,18 @@ pub(crate) async fn a_verification_stands_beside_its_backup(room: &Room) {
     let backup = room.add_completed(&instance, "nightly").await;
     assert_eq!(backup.verification, None);
     let audit = room.audit("backup.verify");
-    for (level, outcome) in [(Level::Decode, Outcome::Passed), (Level::Presence, Outcome::Failed)] {
+    let drill = Drill { restore_ms: 31_000, start_ms: 7_000, rows: 5, ..Drill::default() };
+    for (level, outcome, drill) in [
+        (Level::Decode, Outcome::Passed, None),
+        (Level::Engine, Outcome::Failed, Some(drill)),
+        (Level::Presence, Outcome::Failed, None),
+    ] {
         let now = room.advance_s(10);
         let job = room.new_job_on(JobKind::Verify, &backup);
         room.catalog.job_admit(&job, &audit).await.unwrap();
         let claim = room.claim_of(&job.id).await;
-        let found = Verification { level, outcome, at: now, findings: vec!["One finding.".to_owned()] };
+        let findings = vec!["One finding.".to_owned()];
+        let found = Verification { level, outcome, at: now, findings, drill };
         let result = serde_json::to_value(&found).unwrap();
         let record = room.catalog.verification_record(&claim.fence, &backup.id, &found, &result, now, &audit);
         record.await.unwrap();
@@ -261,7 +267,8 @@ pub(crate) async fn a_verification_stands_beside_its_backup(room: &Room) {
         assert_eq!(room.job(&job.id).await.result, Some(result));
     }
     let reading = room.catalog.metrics_reading(room.now()).await.unwrap();
-    assert_eq!(reading.instances[0].last_verified, Some(room.in_s(-10)), "the one that passed");
+    assert_eq!(reading.instances[0].last_verified, Some(room.in_s(-20)), "the one that passed");
+    assert_eq!(reading.instances[0].restore_measured_ms, Some(38_000), "the one that was measured");
 
     // A backup that goes meanwhile does not keep the job from ending.
     let job = room.new_job_on(JobKind::Verify, &backup);
@@ -270,7 +277,7 @@ pub(crate) async fn a_verification_stands_beside_its_backup(room: &Room) {
     room.catalog.backup_forget_row(Some(&room.project), &backup.id, &audit, room.now()).await.unwrap();
     let result = json!({});
     let found =
-        Verification { level: Level::Digest, outcome: Outcome::NotRun, at: room.now(), findings: vec![] };
+        Verification { level: Level::Digest, outcome: Outcome::NotRun, at: room.now(), findings: vec![], drill: None };
     let record =
         room.catalog.verification_record(&claim.fence, &backup.id, &found, &result, room.now(), &audit);
     record.await.unwrap();

@@ -202,6 +202,7 @@ impl<'a> Storm<'a> {
                     outcome: Outcome::Passed,
                     at: now,
                     findings: vec![],
+                    drill: None,
                 };
                 catalog.verification_record(&claim.fence, backup, &found, &json!({}), now, &audit).await
             }

@@ -4,6 +4,7 @@
 mod backup;
 mod check_repository;
 mod delete;
+mod drill;
 mod verify;
 
 use strongroom_core::job::JobKind;

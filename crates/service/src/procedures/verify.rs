@@ -1,46 +1,91 @@
 //! Checks one backup. Damage is a result, recorded beside the backup's status; the status stays.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use strongroom_core::backup::{Backup, BackupState};
-use strongroom_core::verification::{Level, Outcome, Verification};
+use strongroom_core::verification::{Drill, Level, Outcome, Verification};
 use strongroom_core::{Error, ErrorKind, Result};
 use strongroom_repository::{CheckReport, Finding};
 
-use super::{backup_of, level_of};
+use super::{backup_of, drill, level_of};
 use crate::measures::Measurement;
 use crate::work::JobContext;
 
+/// What a verification came to.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) outcome: Outcome,
+    pub(super) findings: Vec<String>,
+    pub(super) drill: Option<Drill>,
+    /// More for the job's result, an object.
+    pub(super) details: Value,
+}
+
+impl Found {
+    pub(super) fn new(outcome: Outcome, findings: Vec<String>) -> Self {
+        Self { outcome, findings, drill: None, details: json!({}) }
+    }
+
+    pub(super) fn failed(findings: Vec<String>) -> Self {
+        Self::new(Outcome::Failed, findings)
+    }
+}
+
 pub(super) fn run(context: &JobContext) -> Result<()> {
     let (backup, level) = (still_completed(context)?, level_of(context)?);
-    context.progress.set_phase("checking");
-    let report = context.step("check", || check(context, &backup, level))?;
-    if !report.passed() {
+    let found = context.step("check", || find(context, &backup, level))?;
+    if found.outcome == Outcome::Failed {
         // What a delete takes away meanwhile is no damage.
         still_completed(context)?;
+        let reason = if found.drill.is_some() { "drill" } else { "damage" };
+        context.service.inner.measures.add(Measurement::VerifyFailed { reason });
     }
-    let outcome = if report.passed() { Outcome::Passed } else { Outcome::Failed };
-    if outcome == Outcome::Failed {
-        context.service.inner.measures.add(Measurement::VerifyFailed { reason: "damage" });
-    }
-    let findings =
-        report.findings.iter().map(|finding| format!("{}: {}", finding.object, finding.problem)).collect();
-    let verification = Verification { level, outcome, at: context.service.clock_reading(), findings };
-    let result = json!({
+    context.step("record", || record(context, &backup, level, found))
+}
+
+fn find(context: &JobContext, backup: &Backup, level: Level) -> Result<Found> {
+    context.progress.set_phase("checking");
+    // A drill reads and decodes what it restores; before it only what a restore would not miss.
+    let looked = if level == Level::Engine { Level::Presence } else { level };
+    let report = check(context, backup, looked)?;
+    let details = json!({
+        "objects_checked": report.objects_checked,
+        "bytes_checked": report.bytes_checked,
+    });
+    let mut found = match (report.passed(), level) {
+        (true, Level::Engine) => drill::run(context, backup)?,
+        (true, _) => Found::new(Outcome::Passed, Vec::new()),
+        (false, _) => {
+            let findings = report.findings.iter();
+            Found::failed(findings.map(|finding| format!("{}: {}", finding.object, finding.problem)).collect())
+        }
+    };
+    merge(&mut found.details, details);
+    Ok(found)
+}
+
+fn record(context: &JobContext, backup: &Backup, level: Level, found: Found) -> Result<()> {
+    let Found { outcome, findings, drill, details } = found;
+    let verification = Verification { level, outcome, at: context.service.clock_reading(), findings, drill };
+    let mut result = json!({
         "level": level,
         "result": outcome,
         "at": verification.at.to_string(),
         "findings": verification.findings,
-        "objects_checked": report.objects_checked,
-        "bytes_checked": report.bytes_checked,
     });
+    merge(&mut result, details);
     let detail = json!({ "level": level, "result": outcome });
     let audit = context.audit("backup.verified", backup.id.as_str(), detail);
     let now = verification.at;
-    context.step("record", || {
-        context.catalog(|catalog| async move {
-            catalog.verification_record(&context.fence, &backup.id, &verification, &result, now, &audit).await
-        })
+    context.catalog(|catalog| async move {
+        catalog.verification_record(&context.fence, &backup.id, &verification, &result, now, &audit).await
     })
+}
+
+/// Adds the fields of one object to another.
+fn merge(into: &mut Value, more: Value) {
+    if let (Value::Object(into), Value::Object(more)) = (into, more) {
+        into.extend(more);
+    }
 }
 
 fn check(context: &JobContext, backup: &Backup, level: Level) -> Result<CheckReport> {

@@ -18,7 +18,7 @@ use super::gate::Open;
 use super::lease_keeper::LeaseKeeper;
 use super::{JobContext, StepGate, outcome};
 use crate::parts::{LiveJob, Service};
-use crate::procedures;
+use crate::{procedures, sandbox};
 
 /// One worker of this process.
 pub struct Worker {
@@ -50,6 +50,7 @@ impl Worker {
     /// Works until `shutdown`, then drains: what cannot end in time is abandoned and ready again.
     pub async fn run(mut self, shutdown: impl Future<Output = ()>) {
         tokio::pin!(shutdown);
+        self.clear_sandbox().await;
         loop {
             self.claim_all().await;
             let poll = self.service.parts().settings.poll_interval;
@@ -61,6 +62,17 @@ impl Worker {
             }
         }
         self.drain().await;
+    }
+
+    /// Ends and removes what drills of killed workers have left on this machine.
+    async fn clear_sandbox(&self) {
+        let cleared = self.service.blocking(|service| {
+            sandbox::sweep(&service.sandbox_dir());
+            Ok(())
+        });
+        if let Err(error) = cleared.await {
+            tracing::warn!("The sandbox could not be looked through: {}", error.chain());
+        }
     }
 
     /// Claims and does everything that is due now, and answers how many claims that were. For

@@ -2,7 +2,9 @@
 
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
-use strongroom_api::native::wire::{Accepted, BackupList, BackupRequest, BackupView, CheckRequest};
+use strongroom_api::native::wire::{
+    Accepted, BackupList, BackupRequest, BackupView, CheckRequest, DrillView, JobView,
+};
 
 use super::{Desk, follow};
 use crate::exit::{Exit, Outcome, Stop};
@@ -61,7 +63,7 @@ pub(crate) enum LevelWord {
     Digest,
     /// Everything is decrypted, decoded and compared with its id
     Decode,
-    /// The database starts from it (not in this release)
+    /// Restored in a sandbox, the database starts and finds itself whole
     Engine,
 }
 
@@ -117,7 +119,7 @@ fn create(options: &CreateOptions, desk: &Desk) -> Outcome<Exit> {
     for warning in &backup.warnings {
         output::note(format_args!("  ! {warning}"));
     }
-    output::next(format_args!("strongroom backup verify {} --level decode", backup.name));
+    output::next(format_args!("strongroom backup verify {} --level engine", backup.name));
     Ok(Exit::Done)
 }
 
@@ -224,9 +226,16 @@ fn show(backup: &BackupView, desk: &Desk) {
         ("to restore", or_dash(backup.source_bytes.map(size))),
         ("stored", or_dash(backup.stored_bytes.map(size))),
         ("verified", verified(backup)),
+        ("verified at", or_dash(backup.verification.at.as_deref().map(moment))),
         ("job", backup.job_id.clone()),
     ] {
         output::data(format_args!("{name:<12} {value}"));
+    }
+    if let Some(drill) = &backup.verification.drill {
+        show_drill(drill);
+    }
+    for finding in &backup.verification.findings {
+        output::data(format_args!("{:<12} {finding}", "finding"));
     }
     for warning in &backup.warnings {
         output::data(format_args!("{:<12} {warning}", "warning"));
@@ -259,21 +268,56 @@ fn verify(wanted: &str, level: LevelWord, mode: ProgressMode, desk: &Desk) -> Ou
     let request = CheckRequest { level: level.word().to_owned() };
     let accepted: Accepted =
         desk.runtime.block_on(desk.client.post(&["backups", &backup.id, "verify"], &request))?;
-    follow::wait_for(desk, &accepted, "the verification", mode)?;
+    let job = follow::wait_for(desk, &accepted, "the verification", mode)?;
     let backup: BackupView = desk.runtime.block_on(desk.client.get(&["backups", &backup.id]))?;
     let found = &backup.verification;
     if desk.is_json() {
         output::json(&backup);
     } else {
+        if let Some(drill) = &found.drill {
+            show_drill(drill);
+        }
         output::data(format_args!("{} {} ({})", backup.name, found.result, level.word()));
         for finding in &found.findings {
             output::data(format_args!("  {finding}"));
         }
     }
-    if found.result == "passed" {
-        return Ok(Exit::Done);
+    match found.result.as_str() {
+        "passed" => Ok(Exit::Done),
+        "not_run" => Err(not_run(&backup.name, &job)),
+        _ if found.drill.is_some() => Err(Stop::new(
+            Exit::VerificationFailed,
+            format!("the server restored from {} found that its data is not whole", backup.name),
+        )
+        .with_hint("keep older backups, and see whether the source itself is damaged before you take a new one")),
+        _ => Err(Stop::new(Exit::VerificationFailed, format!("the backup {} is damaged", backup.name))
+            .with_hint(
+                "do not delete it; take a new backup now, and see `strongroom repository check` for the others",
+            )),
     }
-    Err(Stop::new(Exit::VerificationFailed, format!("the backup {} is damaged", backup.name)).with_hint(
-        "do not delete it; take a new backup now, and see `strongroom repository check` for the others",
-    ))
+}
+
+/// Neither passed nor failed: refused by what the worker's machine has.
+fn not_run(name: &str, job: &JobView) -> Stop {
+    let reason = job.result.as_ref().and_then(|result| result.get("reason")?.as_str().map(str::to_owned));
+    let stop = Stop::new(Exit::Refused, format!("the verification of {name} was not run; nothing is known by it"));
+    Stop { code: reason, ..stop }.with_hint("the finding above names the reason and the way out")
+}
+
+fn show_drill(drill: &DrillView) {
+    output::data(format_args!(
+        "restored {} in {:.1} s   started {} in {:.1} s   checked in {:.1} s",
+        size(drill.restored_bytes),
+        drill.restore_seconds,
+        drill.server_version,
+        drill.start_seconds,
+        drill.check_seconds
+    ));
+    for check in &drill.checks {
+        output::data(format_args!("{:<12} {:<8} {}", check.what, check.result, check.detail));
+    }
+    output::data(format_args!(
+        "measured time to restore {:.1} s",
+        drill.restore_seconds + drill.start_seconds
+    ));
 }

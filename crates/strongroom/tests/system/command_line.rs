@@ -169,8 +169,8 @@ fn progress_is_told_to_people_and_programs() {
     }
     let taken = room.run(&["backup", "create", "shop", "--name", "second"]).expect(4);
     assert!(taken.stderr.contains("backup_name_taken"), "{}", taken.stderr);
-    let engine = room.run(&["backup", "verify", "second", "--level", "engine"]).expect(4);
-    assert!(engine.stderr.contains("not_supported"), "{}", engine.stderr);
+    let whole = room.run(&["repository", "check", "--level", "engine"]).expect(4);
+    assert!(whole.stderr.contains("not_supported"), "{}", whole.stderr);
     room.run(&["backup", "verify", "second", "--level", "decode", "--progress", "none"]).expect(0);
     assert_eq!(room.json(&["backup", "show", "@latest-verified"])["name"], "second");
 }

@@ -20,6 +20,8 @@ pub(crate) struct Room {
     /// Of the data directory.
     pub(crate) name: String,
     pub(crate) options: Vec<String>,
+    /// For the server; everything else of ours is taken away from it.
+    pub(crate) environment: Vec<(String, String)>,
     server: Option<Child>,
     pub(crate) endpoint: String,
 }
@@ -64,7 +66,14 @@ impl Room {
     /// A folder and nothing in it yet.
     pub(crate) fn empty() -> Self {
         let scratch = tempfile::Builder::new().prefix("strongroom-room-").tempdir().unwrap();
-        Self { scratch, name: "data".to_owned(), options: Vec::new(), server: None, endpoint: String::new() }
+        Self {
+            scratch,
+            name: "data".to_owned(),
+            options: Vec::new(),
+            environment: Vec::new(),
+            server: None,
+            endpoint: String::new(),
+        }
     }
 
     pub(crate) fn serving() -> Self {
@@ -92,7 +101,7 @@ impl Room {
         if !self.options.iter().any(|option| option == "--listen") {
             command.args(["--listen", "127.0.0.1:0"]);
         }
-        command.args(&self.options).stdin(Stdio::null());
+        command.args(&self.options).envs(self.environment.clone()).stdin(Stdio::null());
         command
     }
 

@@ -1,0 +1,113 @@
+//! Verifications that start the restored database, through the executable.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::Value;
+use strongroom_testkit::postgres::{bindir, require};
+use tempfile::TempDir;
+
+use crate::room::{Room, until};
+use crate::source::Source;
+
+const ENGINE: [&str; 4] = ["--level", "engine", "--progress", "none"];
+
+/// A room whose sandbox the server's account can reach.
+struct Drills {
+    room: Room,
+    home: TempDir,
+}
+
+impl Drills {
+    fn empty() -> Self {
+        let home = tempfile::Builder::new().prefix("strongroom-sandbox-").tempdir().unwrap();
+        fs::set_permissions(home.path(), fs::Permissions::from_mode(0o711)).unwrap();
+        let mut room = Room::empty();
+        let sandbox = home.path().join("s").display().to_string();
+        room.options = vec!["--sandbox-dir".to_owned(), sandbox];
+        Self { room, home }
+    }
+
+    fn serving(version: u32) -> Self {
+        let mut drills = Self::empty();
+        let folder = bindir(version).unwrap().display().to_string();
+        drills.room.environment = vec![("STRONGROOM_POSTGRES_BINDIR".to_owned(), folder)];
+        drills.room.serve();
+        drills
+    }
+
+    fn sandbox(&self) -> PathBuf {
+        self.home.path().join("s")
+    }
+
+    fn backup(&self, source: &Source, name: &str) {
+        source.register(&self.room);
+        self.room.json(&["backup", "create", "shop", "--name", name, "--wait", "--progress", "none"]);
+    }
+
+    /// Neither files nor processes.
+    fn is_clean(&self) {
+        let left: Vec<_> = fs::read_dir(self.sandbox()).into_iter().flatten().flatten().collect();
+        assert!(left.is_empty(), "{left:?}");
+        assert_eq!(processes_in(&self.sandbox()), Vec::<String>::new());
+    }
+}
+
+fn processes_in(folder: &Path) -> Vec<String> {
+    let folder = fs::canonicalize(folder).unwrap();
+    let inside = fs::read_dir("/proc").unwrap().flatten().filter(|entry| {
+        fs::read_link(entry.path().join("cwd")).is_ok_and(|directory| directory.starts_with(&folder))
+    });
+    inside.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+}
+
+fn verification(room: &Room, name: &str) -> Value {
+    let view = room.json(&["backup", "show", name]);
+    assert_eq!(view["status"], "COMPLETED", "a verification changes no status");
+    view["verification"].clone()
+}
+
+fn proves_that_a_restore_works(version: u32) {
+    if !require(version) {
+        return;
+    }
+    let (drills, source) = (Drills::serving(version), Source::of_version(version, 10));
+    drills.backup(&source, "first");
+    let done = drills.room.run(&[&["backup", "verify", "first"][..], &ENGINE].concat()).expect(0);
+    for word in ["restored", "pg_amcheck", "pg_checksums", "measured time to restore", "first passed (engine)"] {
+        assert!(done.stdout.contains(word), "{word}: {}", done.stdout);
+    }
+    let found = verification(&drills.room, "first");
+    assert_eq!((&found["level"], &found["result"]), (&"engine".into(), &"passed".into()), "{found}");
+    let drill = &found["drill"];
+    for measured in ["restore_seconds", "start_seconds", "check_seconds"] {
+        assert!(drill[measured].as_f64().unwrap() > 0.0, "{measured}: {drill}");
+    }
+    assert!(drill["server_version"].as_str().unwrap().starts_with(&format!("{version}.")), "{drill}");
+    assert!(drill["rows"].as_u64().unwrap() > 120_000 && drill["tables"].as_u64().unwrap() > 100, "{drill}");
+    let view = drills.room.json(&["backup", "show", "first"]);
+    assert!(drill["restored_bytes"].as_u64().unwrap() * 11 / 10 > view["source_bytes"].as_u64().unwrap());
+    let page = drills.room.http("GET", "/metrics", "").body;
+    let line = page.as_str().unwrap().lines().find(|line| line.starts_with("strongroom_restore_measured_seconds{"));
+    let seconds: f64 = line.unwrap().rsplit(' ').next().unwrap().parse().unwrap();
+    let wanted = drill["restore_seconds"].as_f64().unwrap() + drill["start_seconds"].as_f64().unwrap();
+    assert!((seconds - wanted).abs() < 0.01, "{seconds} and {wanted}");
+    drills.is_clean();
+}
+
+#[test]
+fn v05_a_backup_of_15_is_proved_by_starting_it() {
+    proves_that_a_restore_works(15);
+}
+
+#[test]
+fn v05_a_backup_of_17_is_proved_by_starting_it() {
+    proves_that_a_restore_works(17);
+}
+
+#[test]
+fn v05_a_backup_of_18_is_proved_by_starting_it() {
+    proves_that_a_restore_works(18);
+}
