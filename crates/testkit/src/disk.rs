@@ -3,6 +3,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -53,6 +54,8 @@ impl SmallDisk {
     fn mount(mount: impl FnOnce(&OsStr) -> anyhow::Result<()>) -> Option<Self> {
         let made = || -> anyhow::Result<Self> {
             let folder = tempfile::Builder::new().prefix("strongroom-disk-").tempdir()?;
+            // Servers of an ordinary account come through here.
+            fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o711))?;
             let at = folder.path().join("disk");
             fs::create_dir(&at)?;
             mount(at.as_os_str())?;

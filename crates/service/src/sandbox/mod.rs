@@ -259,6 +259,7 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::NotAllowed);
         let stranger = Account { uid: 12_345, gid: 12_345 };
         fs::set_permissions(&directory, fs::Permissions::from_mode(0o711)).unwrap();
+        fs::set_permissions(home.path(), fs::Permissions::from_mode(0o700)).unwrap();
         let Err(error) = Sandbox::make(&directory, "abc-1", Some(stranger)) else { panic!("it is closed") };
         assert!(error.public().contains("cannot reach"), "{error}");
     }

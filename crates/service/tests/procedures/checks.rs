@@ -14,7 +14,7 @@ use strongroom_testkit::store::{Edge, Fault, Operation, What, When};
 
 pub(crate) const LEVELS: [Level; 3] = [Level::Presence, Level::Digest, Level::Decode];
 
-async fn ask_verify(room: &Room, backup: &Backup, level: Level) -> JobId {
+pub(crate) async fn ask_verify(room: &Room, backup: &Backup, level: Level) -> JobId {
     // Of two verifications at the same moment neither would be the newest.
     room.advance_ms(1);
     let wanted = BackupRef::Id(backup.id.clone());

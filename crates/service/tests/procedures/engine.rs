@@ -2,15 +2,16 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;
-use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 use strongroom_core::engine::{
-    BackupFacts, BackupOrder, BackupSink, CancelToken, Engine, EngineKind, Probe, RestoreOrder, Source,
-    SourceIdentity, StartedServer, Tablespace,
+    BackupFacts, BackupOrder, BackupSink, CancelToken, DrillOrder, DrillReport, Engine, EngineKind, Probe,
+    RestoreOrder, Source, SourceIdentity, StartedServer, TableCount, Tablespace,
 };
 use strongroom_core::member::{Dedupe, Member, MemberKind, MemberPath};
 use strongroom_core::parent::{ParentBackup, ParentOffer, Reading};
@@ -87,8 +88,24 @@ pub(crate) enum Act {
     Changes,
 }
 
+/// What the engine does in a drill, after it has started its server.
+#[derive(Debug)]
+pub(crate) enum DrillAct {
+    /// Looks at the files as they are.
+    Look,
+    /// Stalls until it is asked to stop.
+    Stall,
+    /// Stands still, deaf to every wish.
+    Stand(Arc<Gate>),
+    Fail(Error),
+    Panic,
+}
+
 #[derive(Debug)]
 pub(crate) struct ScriptedEngine {
+    drills: Mutex<VecDeque<DrillAct>>,
+    /// No server of the version is installed.
+    pub(crate) has_no_server: AtomicBool,
     database: Mutex<Database>,
     script: Mutex<VecDeque<Act>>,
     calls: AtomicUsize,
@@ -109,6 +126,8 @@ pub(crate) fn identity() -> SourceIdentity {
 impl ScriptedEngine {
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
+            drills: Mutex::default(),
+            has_no_server: AtomicBool::new(false),
             database: Mutex::new(small_database()),
             script: Mutex::default(),
             calls: AtomicUsize::new(0),
@@ -121,6 +140,11 @@ impl ScriptedEngine {
     /// What the coming calls do; after them every call is whole.
     pub(crate) fn play(&self, acts: impl IntoIterator<Item = Act>) {
         *self.script.lock().unwrap() = acts.into_iter().collect();
+    }
+
+    /// What the coming drills do; after them each looks.
+    pub(crate) fn play_drills(&self, acts: impl IntoIterator<Item = DrillAct>) {
+        *self.drills.lock().unwrap() = acts.into_iter().collect();
     }
 
     /// What looking at the source fails with.
@@ -283,5 +307,57 @@ impl Engine for ScriptedEngine {
 
     fn start_restored(&self, _target: &Path, _facts: &BackupFacts, _port: u16) -> Result<StartedServer> {
         Err(Error::internal("a scripted database does not start"))
+    }
+
+    fn drill_server(&self, _facts: &BackupFacts) -> Result<PathBuf> {
+        if self.has_no_server.load(Ordering::SeqCst) {
+            return Err(Error::new(ErrorKind::NotSupported, "No server of this version is installed.")
+                .with_hint("install it"));
+        }
+        Ok("sleep".into())
+    }
+
+    /// Its server is a process that works in the directory, as the order demands, and does nothing.
+    fn drill(&self, order: &DrillOrder<'_>) -> Result<DrillReport> {
+        let begun = Instant::now();
+        let mut command = Command::new(order.server);
+        let mut server =
+            command.arg("600").current_dir(order.target).stdin(Stdio::null()).spawn().map_err(Error::internal)?;
+        order.progress.set_phase("starting");
+        let act = self.drills.lock().unwrap().pop_front().unwrap_or(DrillAct::Look);
+        // An engine that is stopped may leave its server: the sandbox ends it.
+        match act {
+            DrillAct::Look => {}
+            DrillAct::Stall => stall(order.cancel)?,
+            DrillAct::Stand(gate) => gate.stand(),
+            DrillAct::Fail(error) => return Err(error),
+            DrillAct::Panic => panic!("canary-of-a-panicking-engine"),
+        }
+        let table = order.target.join("base/1/16384");
+        let content = fs::read(&table).map_err(Error::internal)?;
+        let finished = fs::read_to_string(order.target.join("PG_VERSION")).map_err(Error::internal)?;
+        let mut report = DrillReport {
+            server_version: "15.18".to_owned(),
+            start: Some(begun.elapsed()),
+            check: begun.elapsed(),
+            databases: 1,
+            tables: 1,
+            rows: content.len() as u64 / 512,
+            largest: vec![TableCount {
+                database: "postgres".to_owned(),
+                table: "public.t".to_owned(),
+                rows: content.len() as u64 / 512,
+            }],
+            notes: vec!["Note: a note of the drill.".to_owned()],
+            ..DrillReport::default()
+        };
+        if content != pages(1, content.len()) {
+            report.failures.push("Table public.t of database postgres cannot be read.".to_owned());
+        }
+        if !finished.ends_with("finished\n") {
+            report.unjudged.push("The directory was not finished.".to_owned());
+        }
+        server.kill().and_then(|()| server.wait()).map_err(Error::internal)?;
+        Ok(report)
     }
 }

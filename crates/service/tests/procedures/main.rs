@@ -8,6 +8,7 @@ mod block_lists;
 mod checks;
 mod damage;
 mod deletes;
+mod drills;
 mod engine;
 mod hostile;
 mod kills;

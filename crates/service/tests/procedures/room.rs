@@ -1,6 +1,8 @@
 //! One installation: a catalog file, objects, a clock and a database. Processes come and go.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -112,7 +114,10 @@ impl Ground {
             recovery_key: self.key.clone(),
             location: "memory:".to_owned(),
             data_dir: self.data_dir.clone(),
-            settings,
+            settings: Settings {
+                sandbox_dir: Some(settings.sandbox_dir.unwrap_or_else(|| self.data_dir.join("sandbox"))),
+                ..settings
+            },
         });
         let steps = Steps::new(store.clone());
         let worker = Worker::gated(service.clone(), steps.clone());
@@ -131,6 +136,8 @@ pub(crate) fn settings() -> Settings {
 impl Room {
     pub(crate) async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
+        // The account of a restored server comes through here.
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o711)).unwrap();
         let random = Arc::new(CountedRandomness::default());
         let clock = Arc::new(TestClock(AtomicI64::new(1_800_000_000_000_000)));
         let objects = MemoryStore::new();

@@ -3,13 +3,12 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use serde_json::Value;
 use strongroom_testkit::postgres::{bindir, require};
 use tempfile::TempDir;
 
-use crate::room::{Room, until};
+use crate::room::Room;
 use crate::source::Source;
 
 const ENGINE: [&str; 4] = ["--level", "engine", "--progress", "none"];
