@@ -186,4 +186,3 @@ impl Service {
         Ok(job.id)
     }
 }
-

@@ -28,7 +28,9 @@ impl Service {
                 ErrorKind::NotSupported,
                 "A check of the whole repository starts no database; nothing was run.",
             )
-            .with_hint("use --level decode, and `strongroom backup verify BACKUP --level engine` for each backup"));
+            .with_hint(
+                "use --level decode, and `strongroom backup verify BACKUP --level engine` for each backup",
+            ));
         }
         let job = self.new_job(scope, JobKind::CheckRepository, None, json!({ "level": level }));
         let audit = self.audit(scope, "repository.check", self.repository().id(), json!({ "level": level }));

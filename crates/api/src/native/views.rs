@@ -11,8 +11,8 @@ use strongroom_core::verification::{Drill, Verification};
 use strongroom_service::{JobDetail, RestoreFacts, TokenRow};
 
 use super::wire::{
-    BackupView, CheckLineView, CheckView, DrillCheckView, DrillView, FailureView, InstanceView, JobStepView, JobView, ProgressView,
-    RestorePlanView, SCHEMA, TablespaceView, TokenView, VerificationView,
+    BackupView, CheckLineView, CheckView, DrillCheckView, DrillView, FailureView, InstanceView, JobStepView,
+    JobView, ProgressView, RestorePlanView, SCHEMA, TablespaceView, TokenView, VerificationView,
 };
 
 /// Backup states as both RDS dialects write them.
@@ -84,15 +84,13 @@ impl From<&Probe> for CheckView {
 
 fn verification(newest: Option<&Verification>) -> VerificationView {
     match newest {
-        None => {
-            VerificationView {
-                level: None,
-                result: "not_run".to_owned(),
-                at: None,
-                findings: Vec::new(),
-                drill: None,
-            }
-        }
+        None => VerificationView {
+            level: None,
+            result: "not_run".to_owned(),
+            at: None,
+            findings: Vec::new(),
+            drill: None,
+        },
         Some(found) => VerificationView {
             level: Some(found.level.word().to_owned()),
             result: found.outcome.word().to_owned(),

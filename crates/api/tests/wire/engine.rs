@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use strongroom_core::engine::{
-    BackupFacts, BackupOrder, BackupSink, CancelToken, CheckLine, CheckState, DrillOrder, DrillReport, Engine,
-    EngineKind, Probe, RestoreOrder, Source, SourceIdentity, StartedServer, Tablespace,
+    BackupFacts, BackupOrder, BackupSink, CancelToken, CheckLine, CheckState, DrillOrder, DrillReport,
+    Engine, EngineKind, Probe, RestoreOrder, Source, SourceIdentity, StartedServer, Tablespace,
 };
 use strongroom_core::{Error, ErrorKind, Result};
 

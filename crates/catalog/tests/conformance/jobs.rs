@@ -51,8 +51,13 @@ async fn assert_powerless(room: &Room, fence: &Fence, backup: &strongroom_core::
     let audit = room.audit("job.late");
     let (now, until, reason) = (room.now(), room.in_s(60), failure("late"));
     let step = JobStep { attempt: 9, name: "late".to_owned(), at: now, output: json!({}) };
-    let verification =
-        Verification { level: Level::Digest, outcome: Outcome::Passed, at: now, findings: vec![], drill: None };
+    let verification = Verification {
+        level: Level::Digest,
+        outcome: Outcome::Passed,
+        at: now,
+        findings: vec![],
+        drill: None,
+    };
     let outcomes = [
         ("renew", catalog.job_renew(fence, until, &ProgressReading::default()).await.map(|_| ())),
         ("step", catalog.job_step_record(fence, &step).await),
@@ -276,8 +281,13 @@ pub(crate) async fn a_verification_stands_beside_its_backup(room: &Room) {
     let claim = room.claim_of(&job.id).await;
     room.catalog.backup_forget_row(Some(&room.project), &backup.id, &audit, room.now()).await.unwrap();
     let result = json!({});
-    let found =
-        Verification { level: Level::Digest, outcome: Outcome::NotRun, at: room.now(), findings: vec![], drill: None };
+    let found = Verification {
+        level: Level::Digest,
+        outcome: Outcome::NotRun,
+        at: room.now(),
+        findings: vec![],
+        drill: None,
+    };
     let record =
         room.catalog.verification_record(&claim.fence, &backup.id, &found, &result, room.now(), &audit);
     record.await.unwrap();

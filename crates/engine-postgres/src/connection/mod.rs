@@ -78,12 +78,7 @@ impl Connection {
         Self::begin(Transport::open_local(socket)?, &source, purpose, &watch)
     }
 
-    fn begin(
-        transport: Transport,
-        source: &Source,
-        purpose: Purpose<'_>,
-        watch: &Watch<'_>,
-    ) -> Result<Self> {
+    fn begin(transport: Transport, source: &Source, purpose: Purpose<'_>, watch: &Watch<'_>) -> Result<Self> {
         let (inbox, silence) = (Inbox::new(), Duration::ZERO);
         let mut connection = Self { transport, inbox, silence, is_channel_bound: false };
         login::log_in(&mut connection, source, purpose, watch)?;

@@ -28,8 +28,11 @@ impl Cell {
     /// The strongest one that this machine allows.
     pub(super) fn strongest(account: Option<Account>) -> Self {
         let is_root = rustix::process::geteuid().is_root();
-        let network: &[&str] =
-            if is_root { &["unshare", "--net"] } else { &["unshare", "--user", "--map-current-user", "--net"] };
+        let network: &[&str] = if is_root {
+            &["unshare", "--net"]
+        } else {
+            &["unshare", "--user", "--map-current-user", "--net"]
+        };
         let mut leash: Vec<String> =
             ["setpriv", "--pdeathsig", DEATH_SIGNAL, "--no-new-privs"].map(str::to_owned).to_vec();
         if let Some(Account { uid, gid }) = account {

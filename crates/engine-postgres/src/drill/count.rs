@@ -47,7 +47,8 @@ const DATABASES: &str = "SELECT datname FROM pg_catalog.pg_database
 
 /// Ordinary tables with their partitions, and materialised views that hold something. What other
 /// sessions had for themselves is gone; foreign tables are elsewhere.
-const TABLES: &str = "SELECT c.oid, pg_catalog.format('%I.%I', n.nspname, c.relname), pg_catalog.pg_relation_size(c.oid)
+const TABLES: &str =
+    "SELECT c.oid, pg_catalog.format('%I.%I', n.nspname, c.relname), pg_catalog.pg_relation_size(c.oid)
      FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
      WHERE c.relkind IN ('r', 'm') AND c.relpersistence <> 't' AND (c.relkind = 'r' OR c.relispopulated)";
 

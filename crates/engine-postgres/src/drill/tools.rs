@@ -133,7 +133,8 @@ impl Drill<'_> {
 
     /// The session's own settings for a tool that connects by itself.
     fn session_options(&self) -> String {
-        let triggers = (self.facts.major_version() >= MAJOR_WITH_EVENT_TRIGGER_SWITCH).then_some(NO_EVENT_TRIGGERS);
+        let triggers =
+            (self.facts.major_version() >= MAJOR_WITH_EVENT_TRIGGER_SWITCH).then_some(NO_EVENT_TRIGGERS);
         let settings = SESSION.iter().filter(|(name, _)| !NOT_FOR_AMCHECK.contains(name));
         settings.copied().chain(triggers).fold(String::new(), |mut options, (name, value)| {
             let _ = write!(options, "-c {name}={value} ");

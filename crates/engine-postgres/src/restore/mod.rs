@@ -15,8 +15,8 @@ use std::path::Path;
 use strongroom_core::engine::RestoreOrder;
 use strongroom_core::{Error, ErrorKind, Result};
 
-pub(crate) use self::files::io_failed;
 use self::files::Folder;
+pub(crate) use self::files::io_failed;
 pub(crate) use self::process::{Rise, ServerProcess};
 pub(crate) use self::settings::NOT_LOWER;
 pub(crate) use self::start::{SOCKET_PATH_BYTES_MAX, find_postgres, no_server, start};

@@ -79,7 +79,9 @@ pub(crate) fn no_server(major: u32, what_stands: &str) -> Error {
         ErrorKind::NotSupported,
         format!("No PostgreSQL {major} server was found on this machine. {what_stands}"),
     )
-    .with_hint(format!("Install PostgreSQL {major}, or name the folder of its programs in {BINDIR_VARIABLE}."))
+    .with_hint(format!(
+        "Install PostgreSQL {major}, or name the folder of its programs in {BINDIR_VARIABLE}."
+    ))
 }
 
 /// `postgres (PostgreSQL) 15.18 …`

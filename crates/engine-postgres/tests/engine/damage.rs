@@ -10,7 +10,7 @@ use crate::desk::{Taken, create_role, fact, path_text, source, source_at};
 use crate::fake_server::{Answer, FakeServer, START, STOP, good_files};
 
 /// Spoils one byte of one block of a table and answers with the table's file.
-fn spoil(server: &mut PostgresServer, table: &str, block: u64, at: u64) -> String {
+pub(crate) fn spoil(server: &mut PostgresServer, table: &str, block: u64, at: u64) -> String {
     let relation = server.psql("postgres", &format!("select pg_relation_filepath('{table}')")).unwrap();
     server.stop().unwrap();
     let file = OpenOptions::new().read(true).write(true).open(server.data_dir().join(&relation)).unwrap();

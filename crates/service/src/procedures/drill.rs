@@ -119,8 +119,7 @@ fn restore(
     let options = RestoreOptions { target: sandbox.target(), streams: STREAMS, ..RestoreOptions::default() };
     let summary = reader.summary();
     let tablespaces = engine.tablespaces(facts)?;
-    let plan =
-        restore::plan(&options, &summary.manifest_digest, summary.totals.source_bytes, &tablespaces)?;
+    let plan = restore::plan(&options, &summary.manifest_digest, summary.totals.source_bytes, &tablespaces)?;
     let needed = plan.bytes.saturating_add(limits::DRILL_ROOM_MARGIN_BYTES);
     if plan.free_bytes < needed {
         return Err(Error::new(

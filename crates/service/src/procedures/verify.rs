@@ -56,7 +56,9 @@ fn find(context: &JobContext, backup: &Backup, level: Level) -> Result<Found> {
         (true, _) => Found::new(Outcome::Passed, Vec::new()),
         (false, _) => {
             let findings = report.findings.iter();
-            Found::failed(findings.map(|finding| format!("{}: {}", finding.object, finding.problem)).collect())
+            Found::failed(
+                findings.map(|finding| format!("{}: {}", finding.object, finding.problem)).collect(),
+            )
         }
     };
     merge(&mut found.details, details);

@@ -37,18 +37,18 @@ fn find(name: &str, passwd: &str) -> Result<Account> {
     };
     let numbers = match name.split_once(':') {
         Some((uid, gid)) => Some((uid, gid)),
-        None => passwd.lines().map(|line| line.split(':').collect::<Vec<_>>()).find_map(|fields| {
-            match fields.as_slice() {
-                [found, _, uid, gid, ..] if *found == name => Some((*uid, *gid)),
-                _ => None,
-            }
-        }),
+        None => {
+            passwd.lines().map(|line| line.split(':').collect::<Vec<_>>()).find_map(|fields| {
+                match fields.as_slice() {
+                    [found, _, uid, gid, ..] if *found == name => Some((*uid, *gid)),
+                    _ => None,
+                }
+            })
+        }
     };
     let (uid, gid) = numbers.ok_or_else(unknown)?;
-    let account = Account {
-        uid: uid.parse().map_err(|_| unknown())?,
-        gid: gid.parse().map_err(|_| unknown())?,
-    };
+    let account =
+        Account { uid: uid.parse().map_err(|_| unknown())?, gid: gid.parse().map_err(|_| unknown())? };
     if account.uid == 0 {
         return Err(Error::new(ErrorKind::NotAllowed, "A restored server is not started as root.")
             .with_hint("name an ordinary account with --drill-account"));

@@ -86,7 +86,10 @@ impl Sandbox {
 impl Drop for Sandbox {
     fn drop(&mut self) {
         if let Err(error) = clear(&self.folder, &self.lock_path) {
-            tracing::warn!("{} could not be removed and is tried again later: {error}", self.folder.display());
+            tracing::warn!(
+                "{} could not be removed and is tried again later: {error}",
+                self.folder.display()
+            );
         }
     }
 }

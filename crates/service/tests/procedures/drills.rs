@@ -66,7 +66,10 @@ async fn v05_what_is_whole_passes_and_what_is_not_fails() {
     assert!(drill.restore_ms > 0 && drill.start_ms > 0 && drill.check_ms > 0, "{drill:?}");
     assert!(drill.restored_bytes > 500_000 && drill.rows > 0, "{drill:?}");
     let result = job.result.unwrap();
-    assert_eq!((&result["result"], &result["largest_tables"][0]["table"]), (&"passed".into(), &"public.t".into()));
+    assert_eq!(
+        (&result["result"], &result["largest_tables"][0]["table"]),
+        (&"passed".into(), &"public.t".into())
+    );
     let reading = room.judge.catalog.metrics_reading(room.judge.service.clock_reading()).await.unwrap();
     assert_eq!(reading.instances[0].restore_measured_ms, Some(drill.time_to_restore_ms()));
     assert!(reading.instances[0].last_verified.is_some());
@@ -187,7 +190,11 @@ async fn v06_a_drill_that_is_cancelled_while_it_restores_leaves_nothing() {
     let backup = room.completed("first").await;
     let job = ask_verify(&room, &backup, Level::Engine).await;
     let mut process = room.process_with(brisk()).await;
-    process.store.arm(Fault { when: When::Nth(2, Operation::GetRange, "/pk/"), what: What::Freeze, edge: Edge::Before });
+    process.store.arm(Fault {
+        when: When::Nth(2, Operation::GetRange, "/pk/"),
+        what: What::Freeze,
+        edge: Edge::Before,
+    });
     let gate = process.store.gate();
     let service = process.service.clone();
     let running = tokio::spawn(async move { process.worker.run_due().await });

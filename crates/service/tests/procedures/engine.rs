@@ -321,8 +321,12 @@ impl Engine for ScriptedEngine {
     fn drill(&self, order: &DrillOrder<'_>) -> Result<DrillReport> {
         let begun = Instant::now();
         let mut command = Command::new(order.server);
-        let mut server =
-            command.arg("600").current_dir(order.target).stdin(Stdio::null()).spawn().map_err(Error::internal)?;
+        let mut server = command
+            .arg("600")
+            .current_dir(order.target)
+            .stdin(Stdio::null())
+            .spawn()
+            .map_err(Error::internal)?;
         order.progress.set_phase("starting");
         let act = self.drills.lock().unwrap().pop_front().unwrap_or(DrillAct::Look);
         // An engine that is stopped may leave its server: the sandbox ends it.

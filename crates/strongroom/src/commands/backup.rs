@@ -300,7 +300,8 @@ fn verify(wanted: &str, level: LevelWord, mode: ProgressMode, desk: &Desk) -> Ou
 /// Neither passed nor failed: refused by what the worker's machine has.
 fn not_run(name: &str, job: &JobView) -> Stop {
     let reason = job.result.as_ref().and_then(|result| result.get("reason")?.as_str().map(str::to_owned));
-    let stop = Stop::new(Exit::Refused, format!("the verification of {name} was not run; nothing is known by it"));
+    let stop =
+        Stop::new(Exit::Refused, format!("the verification of {name} was not run; nothing is known by it"));
     Stop { code: reason, ..stop }.with_hint("the finding above names the reason and the way out")
 }
 

@@ -75,7 +75,9 @@ fn proves_that_a_restore_works(version: u32) {
     let (drills, source) = (Drills::serving(version), Source::of_version(version, 10));
     drills.backup(&source, "first");
     let done = drills.room.run(&[&["backup", "verify", "first"][..], &ENGINE].concat()).expect(0);
-    for word in ["restored", "pg_amcheck", "pg_checksums", "measured time to restore", "first passed (engine)"] {
+    for word in
+        ["restored", "pg_amcheck", "pg_checksums", "measured time to restore", "first passed (engine)"]
+    {
         assert!(done.stdout.contains(word), "{word}: {}", done.stdout);
     }
     let found = verification(&drills.room, "first");
@@ -89,7 +91,8 @@ fn proves_that_a_restore_works(version: u32) {
     let view = drills.room.json(&["backup", "show", "first"]);
     assert!(drill["restored_bytes"].as_u64().unwrap() * 11 / 10 > view["source_bytes"].as_u64().unwrap());
     let page = drills.room.http("GET", "/metrics", "").body;
-    let line = page.as_str().unwrap().lines().find(|line| line.starts_with("strongroom_restore_measured_seconds{"));
+    let line =
+        page.as_str().unwrap().lines().find(|line| line.starts_with("strongroom_restore_measured_seconds{"));
     let seconds: f64 = line.unwrap().rsplit(' ').next().unwrap().parse().unwrap();
     let wanted = drill["restore_seconds"].as_f64().unwrap() + drill["start_seconds"].as_f64().unwrap();
     assert!((seconds - wanted).abs() < 0.01, "{seconds} and {wanted}");
