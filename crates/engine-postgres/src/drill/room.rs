@@ -73,7 +73,7 @@ impl<'a> Room<'a> {
     fn configuration(&self, facts: &PostgresFacts) -> Result<String> {
         let mut text = String::new();
         let mut set = |name: &str, value: &str| {
-            text.push_str(&format!("{name} = {}\n", quoted(value)));
+            text.extend([name, " = ", &quoted(value), "\n"]);
         };
         for (name, value) in SETTINGS {
             set(name, value);
