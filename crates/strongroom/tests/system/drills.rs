@@ -3,12 +3,13 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::Value;
 use strongroom_testkit::postgres::{bindir, require};
 use tempfile::TempDir;
 
-use crate::room::Room;
+use crate::room::{Room, until};
 use crate::source::Source;
 
 const ENGINE: [&str; 4] = ["--level", "engine", "--progress", "none"];
@@ -112,4 +113,26 @@ fn v05_a_backup_of_17_is_proved_by_starting_it() {
 #[test]
 fn v05_a_backup_of_18_is_proved_by_starting_it() {
     proves_that_a_restore_works(18);
+}
+
+/// The server ends with its worker; the files go at the next start, and the drill is done after all.
+#[test]
+fn v06_a_killed_worker_leaves_no_server_behind() {
+    let (mut drills, source) = (Drills::serving(15), Source::filled(10));
+    drills.backup(&source, "first");
+    let accepted = drills.room.http("POST", "/strongroom/v1/backups/first/verify", r#"{"level": "engine"}"#);
+    assert_eq!(accepted.status, 202, "{}", accepted.body);
+    let limit = Duration::from_mins(2);
+    let has_server =
+        |drills: &Drills| drills.sandbox().exists() && !processes_in(&drills.sandbox()).is_empty();
+    until("the server is started", limit, || has_server(&drills).then_some(()));
+    drills.room.kill();
+    until("the server is gone", limit, || (!has_server(&drills)).then_some(()));
+    drills.room.serve();
+    let result = until("the drill is done", limit, || {
+        let found = verification(&drills.room, "first");
+        found["level"].is_string().then_some(found)
+    });
+    assert_eq!(result["result"], "passed", "{result}");
+    drills.is_clean();
 }
