@@ -119,14 +119,18 @@ impl Dialect {
 }
 
 fn pool(connections_max: u32, settings: &'static str) -> AnyPoolOptions {
-    AnyPoolOptions::new().max_connections(connections_max).acquire_timeout(ACQUIRE_TIMEOUT).after_connect(
-        move |connection: &mut AnyConnection, _| {
+    AnyPoolOptions::new()
+        .max_connections(connections_max)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .after_connect(move |connection: &mut AnyConnection, _| {
             Box::pin(async move {
                 connection.execute(sqlx::raw_sql(settings)).await?;
                 Ok(())
             })
-        },
-    )
+        })
+        // SQLite takes a transaction back by itself when its disk is full, and the library, which was
+        // not told, would begin no other one on this connection for ever (faults.md D02).
+        .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
 }
 
 async fn connect_sqlite(url: &str) -> Result<(AnyPool, AnyPool)> {

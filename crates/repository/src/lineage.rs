@@ -193,6 +193,11 @@ impl Lineage {
         marks::forget(&*self.shared.store, &self.keys, attempt, self.shared.clock.now().as_microsecond())
     }
 
+    /// The name of the tombstone that a backup lacks which somebody knows to be forgotten.
+    pub fn missing_tombstone(&self, attempt: AttemptId) -> Result<String> {
+        marks::next_tombstone(&*self.shared.store, self.id(), attempt)
+    }
+
     pub fn is_forgotten(&self, attempt: AttemptId) -> Result<bool> {
         Ok(marks::forgotten(&*self.shared.store, self.id())?.contains(&attempt))
     }

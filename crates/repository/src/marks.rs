@@ -93,6 +93,18 @@ fn read_end(key: &str, object: &[u8]) -> Result<bool> {
     }
 }
 
+/// The name of the tombstone that would forget the backup now.
+pub(crate) fn next_tombstone(store: &dyn Store, lineage: &LineageId, attempt: AttemptId) -> Result<String> {
+    let last = store
+        .list(&layout::tombstone_prefix(lineage))?
+        .iter()
+        .filter_map(|object| layout::parse_tombstone(lineage, &object.key))
+        .filter(|(of, _, _)| *of == attempt)
+        .map(|(_, number, _)| number + 1)
+        .max();
+    Ok(layout::tombstone(lineage, attempt, last.unwrap_or(0)))
+}
+
 /// Forgets a backup: one small object. Refuses while a hold stands; again is fine.
 pub(crate) fn forget(store: &dyn Store, keys: &LineageKeys, attempt: AttemptId, now_us: i64) -> Result<()> {
     if !store.list(&layout::hold_prefix(&keys.lineage, attempt))?.is_empty() {
@@ -105,16 +117,9 @@ pub(crate) fn forget(store: &dyn Store, keys: &LineageKeys, attempt: AttemptId, 
     if forgotten(store, &keys.lineage)?.contains(&attempt) {
         return Ok(());
     }
-    let last = store
-        .list(&layout::tombstone_prefix(&keys.lineage))?
-        .iter()
-        .filter_map(|object| layout::parse_tombstone(&keys.lineage, &object.key))
-        .filter(|(of, _, _)| *of == attempt)
-        .map(|(_, number, _)| number + 1)
-        .max();
     let mut payload = Vec::new();
     payload.put_i64(now_us);
-    let key = layout::tombstone(&keys.lineage, attempt, last.unwrap_or(0));
+    let key = next_tombstone(store, &keys.lineage, attempt)?;
     // Already there means that somebody else forgot it at the same moment. Neither answer is
     // believed: without its tombstone the backup would come back once its row is gone.
     store.put_new(&key, &frame::wrap(Kind::Tombstone, &key, &payload))?;

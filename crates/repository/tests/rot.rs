@@ -17,6 +17,7 @@ use strongroom_core::id::AttemptId;
 use strongroom_core::progress::Progress;
 use strongroom_core::verification::Level;
 use strongroom_repository::{CheckReport, LocalStore, MemoryStore, RecoveryKey, Repository, Store, Verdict};
+use strongroom_testkit::depth;
 
 /// Kinds of an object, as its frame numbers them.
 const TOMBSTONE_END: u16 = 5;
@@ -467,6 +468,57 @@ fn rot_format_and_its_document() {
     let random = Arc::new(CountedRandomness::default());
     let opened = Repository::open(Arc::new(specimen.store.clone()), &wrong, Arc::new(StandingClock), random);
     assert_eq!(opened.err().unwrap().kind(), ErrorKind::Damage);
+}
+
+/// Replayed: any object of the repository, older or newer, of the same kind or another, in the
+/// place of any other. Found by the name it lies under, and nothing else is accused.
+#[test]
+fn f12_s22_any_object_in_the_place_of_any_other_is_found() {
+    let specimen = specimen();
+    let keys: Vec<String> = specimen.keys("").into_iter().filter(|key| !key.starts_with("FORMAT")).collect();
+    let forgotten = specimen.forgotten.to_string();
+    // The data of a forgotten backup is nobody's any more, and is not looked at.
+    let watched =
+        |key: &String| *key != "format" && !(key.contains("/pk/") && key.contains(&forgotten)) && is_own(key);
+    let places: Vec<&String> = keys.iter().filter(|key| watched(key)).collect();
+    let mut pairs = Vec::new();
+    for place in &places {
+        pairs.extend(keys.iter().filter(|other| other != place).map(|other| (*place, other)));
+    }
+    let (count, pairs) = (pairs.len(), depth::thin(pairs, 120));
+    for (place, other) in &pairs {
+        let good = specimen.bytes(place);
+        specimen.store.overwrite(place, specimen.bytes(other));
+        let report = specimen.check(Level::Digest);
+        let [finding] = &report.findings[..] else { panic!("{other} as {place}: {report:#?}") };
+        assert_eq!(&finding.object, *place, "{other} was put there");
+        let found: BTreeSet<AttemptId> = finding.attempts.iter().copied().collect();
+        let unreadable = specimen.unreadable(place);
+        assert!(unreadable.is_subset(&found), "{other} as {place}: {unreadable:?} {found:?}");
+        specimen.store.overwrite(place, good);
+    }
+    assert!(specimen.check(Level::Decode).passed());
+    depth::report(format_args!("{} of {count} replays over {} objects", pairs.len(), places.len()));
+}
+
+/// An end decides whether its backup is visible, so what it hides is judged by a test of its own.
+fn is_own(key: &str) -> bool {
+    !key.contains("/tb/")
+}
+
+#[test]
+fn rot_format_the_digest_of_its_document_is_named_by_itself() {
+    let specimen = specimen();
+    let digest = "FORMAT.md.b3";
+    let good = specimen.bytes(digest);
+    for damage in [Damage::Flipped(3), Damage::Cut(0), Damage::Cut(40), Damage::Zeroed, Damage::Removed] {
+        specimen.damage(digest, damage, None);
+        let report = specimen.check(Level::Presence);
+        let [finding] = &report.findings[..] else { panic!("{damage:?}: {report:#?}") };
+        assert_eq!(finding.object, digest, "{damage:?}");
+        specimen.store.overwrite(digest, good.clone());
+    }
+    assert!(specimen.check(Level::Decode).passed());
 }
 
 #[test]

@@ -212,6 +212,34 @@ async fn what_a_restore_needs_comes_over_the_wire_exactly() {
     assert!(found.into_iter().collect::<Members>() == members(), "the content differs");
 }
 
+/// A list of files that cannot be read on says so in its last line, in the shape of every error; the
+/// lines before it are right.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f11_a_list_that_meets_damage_ends_with_the_reason() {
+    let room = room_with_backup(ApiSettings::default()).await;
+    let whole = lines(&room).await;
+    // The smallest pack but the roster's holds the pages of the tree.
+    for pack in room.packs() {
+        let good = std::fs::read(&pack).unwrap();
+        std::fs::write(&pack, vec![0; good.len()]).unwrap();
+        let found = lines(&room).await;
+        std::fs::write(&pack, &good).unwrap();
+        if found == whole {
+            continue;
+        }
+        let (last, before) = found.split_last().unwrap();
+        assert!(before.iter().all(|line| whole.contains(line)));
+        assert_eq!(last["error"]["code"], "damage", "{last}");
+        let message = last["error"]["message"].as_str().unwrap();
+        let name = pack.strip_prefix(room.repository_folder()).unwrap().display().to_string();
+        assert!(message.contains(&name), "{message}");
+        assert!(last["error"]["request_id"].as_str().is_some_and(|id| id.len() == 32), "{last}");
+        assert_eq!(lines(&room).await, whole, "mended");
+        return;
+    }
+    panic!("no pack holds the list of files");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn wishes_for_content_that_make_no_sense_are_refused() {
     let room = room_with_backup(ApiSettings::default()).await;

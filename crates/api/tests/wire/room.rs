@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
@@ -283,6 +283,28 @@ impl Room {
     pub(crate) async fn create_backup(&self, name: &str, instance: &Instance) -> Reply {
         let body = json!({ "backup": { "name": name, "instance": instance.node_id.as_str() } });
         self.ask(Ask::post(&self.ours.v1("/backups"), body.to_string())).await
+    }
+
+    pub(crate) fn repository_folder(&self) -> PathBuf {
+        self.folder.path().join("repository")
+    }
+
+    /// The files of the packs.
+    pub(crate) fn packs(&self) -> Vec<PathBuf> {
+        let mut folders = vec![self.repository_folder().join("l")];
+        let mut packs = Vec::new();
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap().flatten() {
+                let is_folder = entry.path().is_dir();
+                let is_pack = entry.path().ancestors().any(|part| part.ends_with("pk"));
+                if is_folder {
+                    folders.push(entry.path());
+                } else if is_pack {
+                    packs.push(entry.path());
+                }
+            }
+        }
+        packs
     }
 
     /// Everything in the catalog that a request could have changed.

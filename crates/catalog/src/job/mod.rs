@@ -77,6 +77,16 @@ impl Catalog {
         })
     }
 
+    /// Whether there ever was a job for this backup. Jobs stay when their backup is gone, so a backup
+    /// with a job and without a row was deleted.
+    pub async fn backup_had_job(&self, backup: &BackupId) -> Result<bool> {
+        reading!(self, |tx| {
+            let select = "SELECT COUNT(*) FROM jobs WHERE backup_id = $1";
+            let jobs: i64 = query_scalar(select).bind(backup.as_str()).fetch_one(&mut **tx).await?;
+            Ok(jobs > 0)
+        })
+    }
+
     /// For workers and for work on the whole repository, which belongs to no project.
     pub async fn job_by_id(&self, id: &JobId) -> Result<Option<Job>> {
         reading!(self, |tx| {

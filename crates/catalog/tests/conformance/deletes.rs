@@ -20,6 +20,9 @@ pub(crate) async fn a_delete_hides_nothing_until_the_row_is_gone(room: &Room) {
     let audit = room.audit("backup.remove");
     room.catalog.backup_remove(&claim.fence, &backup.id, &audit, room.now()).await.unwrap();
     assert!(room.catalog.backup_by_id(&backup.id).await.unwrap().is_none());
+    assert!(room.catalog.backup_had_job(&backup.id).await.unwrap(), "its jobs stay");
+    let stranger = room.new_backup(&instance, "stranger").0;
+    assert!(!room.catalog.backup_had_job(&stranger.id).await.unwrap());
     assert_eq!(room.job(&job).await.state, JobState::Succeeded);
     room.admit(&again, &admission).await.unwrap();
 

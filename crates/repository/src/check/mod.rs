@@ -279,9 +279,15 @@ impl Check<'_> {
         for (pack, (generation, _)) in needed {
             self.cancel.check()?;
             let key = layout::pack(self.lineage.id(), pack, generation);
-            let Some(object) = self.lineage.shared.store.get(&key)? else {
-                self.finding(&key, "it is missing");
-                continue;
+            let object = self.lineage.shared.store.get(&key);
+            let object = match self.found(&key, object)? {
+                Some(Some(object)) => object,
+                // Told already: the disk cannot read it.
+                None => continue,
+                Some(None) => {
+                    self.finding(&key, "it is missing");
+                    continue;
+                }
             };
             let size = object.len() as u64;
             let checked = PackFile::parse(&key, &self.lineage.keys, pack, generation, &object)

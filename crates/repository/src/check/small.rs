@@ -104,7 +104,7 @@ impl Check<'_> {
             for key in self.names_below(&prefix)? {
                 self.cancel.check()?;
                 // An intent may end between the listing and this look.
-                let Some(object) = store.get(&key)? else { continue };
+                let Some(Some(object)) = self.found(&key, store.get(&key))? else { continue };
                 self.report.objects_checked += 1;
                 self.report.bytes_checked += object.len() as u64;
                 let opened = match layout::parse_verdict(id, &key) {

@@ -10,7 +10,7 @@ use strongroom_core::{ErrorKind, Result};
 
 use super::{CheckReport, Finding};
 use crate::frame;
-use crate::layout::{self, FORMAT_DOCUMENT_KEY, FORMAT_KEY};
+use crate::layout::{self, FORMAT_KEY};
 use crate::marks;
 use crate::repository::Repository;
 use crate::verdict;
@@ -47,11 +47,10 @@ impl Repository {
     }
 
     fn check_documents(&self, report: &mut CheckReport) -> Result<()> {
-        let documents =
-            [(FORMAT_KEY, self.format_is_sound()?), (FORMAT_DOCUMENT_KEY, self.format_document_is_sound()?)];
-        for (key, is_sound) in documents {
+        let format = (!self.format_is_sound()?).then_some(FORMAT_KEY);
+        for damaged in [format, self.damaged_document()?] {
             report.objects_checked += 1;
-            if !is_sound {
+            if let Some(key) = damaged {
                 let problem = frame::damage(key, "it is not as it was written").public().to_owned();
                 let finding =
                     Finding { object: key.to_owned(), problem, attempts: Vec::new(), backups: Vec::new() };

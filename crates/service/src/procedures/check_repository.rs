@@ -1,4 +1,5 @@
-//! Checks every lineage, and that each COMPLETED row still has the verdict it was made from.
+//! Checks every lineage, that each COMPLETED row still has the verdict it was made from, and that
+//! what was deleted is still forgotten.
 
 use serde_json::json;
 use strongroom_catalog::BackupFilter;
@@ -18,7 +19,10 @@ pub(super) fn run(context: &JobContext) -> Result<()> {
     context.progress.set_phase("checking");
     let mut report = context
         .step("check", || context.service.repository().check(level, &context.cancel, &context.progress))?;
-    context.step("compare", || compare_rows(context, &mut report))?;
+    context.step("compare", || {
+        compare_rows(context, &mut report)?;
+        compare_sealed(context, &mut report)
+    })?;
     let outcome = if report.passed() { Outcome::Passed } else { Outcome::Failed };
     let count = report.findings.len() as u64;
     context.service.inner.measures.add(Measurement::CorruptObjects { count });
@@ -63,9 +67,37 @@ fn compare_rows(context: &JobContext, report: &mut CheckReport) -> Result<()> {
     Ok(())
 }
 
+/// Sealed backups that this catalog knows to be deleted: their tombstone is gone. One it knows
+/// nothing of is another catalog's, or of a time before this one was made.
+fn compare_sealed(context: &JobContext, report: &mut CheckReport) -> Result<()> {
+    let repository = context.service.repository();
+    for (project, id) in repository.lineages()? {
+        // A lineage whose key is damaged was told already.
+        let Ok(lineage) = repository.lineage_under_check(&project, &id) else { continue };
+        for summary in lineage.backups()?.into_iter().filter(|summary| !summary.forgotten) {
+            context.cancel.check()?;
+            let backup = &summary.catalog.backup_id;
+            let row = context.catalog(|catalog| async move { catalog.backup_by_id(backup).await })?;
+            let was_known = context.catalog(|catalog| async move { catalog.backup_had_job(backup).await })?;
+            // A delete that went on meanwhile has put the tombstone before it took the row.
+            if row.is_some() || !was_known || lineage.is_forgotten(summary.attempt)? {
+                continue;
+            }
+            report.findings.push(Finding {
+                object: lineage.missing_tombstone(summary.attempt)?,
+                problem: "it is missing: the backup was deleted, and the repository would bring it back"
+                    .to_owned(),
+                attempts: vec![summary.attempt],
+                backups: vec![summary.catalog.backup_name],
+            });
+        }
+    }
+    Ok(())
+}
+
 fn compare_row(context: &JobContext, backup: &Backup, report: &mut CheckReport) -> Result<()> {
     let Some(attempt) = backup.attempt_id else { return Ok(()) };
-    let lineage = context.service.repository().lineage(&backup.project_id, &backup.lineage_id);
+    let lineage = context.service.repository().lineage_under_check(&backup.project_id, &backup.lineage_id);
     let problem = match lineage.and_then(|lineage| lineage.verdict(attempt)) {
         Ok(Some(Verdict::Sealed(summary))) if summary.forgotten => {
             Some("the backup is forgotten in the repository, but listed".to_owned())

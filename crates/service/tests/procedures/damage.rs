@@ -169,3 +169,50 @@ async fn rot_lineage_key_a_damaged_key_ends_jobs_clearly() {
     room.objects.overwrite(&key, good);
     room.assert_next_backup_works("after").await;
 }
+
+/// What only a name tells is gone with the name; the catalog remembers what it deleted.
+#[tokio::test(flavor = "multi_thread")]
+async fn rot_tombstone_one_that_is_gone_is_missed_by_the_catalog() {
+    let (room, [_, second]) = specimen().await;
+    room.delete(&second).await;
+    room.process().await.worker.run_due().await;
+    assert!(checked(&room, Level::Presence).await.is_empty());
+    let tombstone = room.keys("/tb/").remove(0);
+    let good = room.objects.get(&tombstone).unwrap().unwrap();
+    room.objects.delete(&tombstone).unwrap();
+    for level in LEVELS {
+        let found = checked(&room, level).await;
+        let [(object, problem, backups)] = &found[..] else { panic!("{found:?}") };
+        assert_eq!((object, &backups[..]), (&tombstone, &["second".to_owned()][..]));
+        assert!(problem.contains("deleted"), "{problem}");
+    }
+    room.objects.put_new(&tombstone, &good).unwrap();
+    assert!(checked(&room, Level::Decode).await.is_empty());
+}
+
+/// The whole repository as it was some time ago: each backup made since is missed by name, none of
+/// the older ones is accused.
+#[tokio::test(flavor = "multi_thread")]
+async fn f12_s22_a_repository_that_was_put_back_to_an_older_state_is_found() {
+    let (room, _) = specimen().await;
+    let older: Vec<String> = room.keys("");
+    room.engine.touch(21);
+    let newer = [room.completed("third").await, {
+        room.engine.touch(22);
+        room.completed("fourth").await
+    }];
+    for key in room.keys("").into_iter().filter(|key| !older.contains(key)) {
+        room.objects.delete(&key).unwrap();
+    }
+    let found = checked(&room, Level::Decode).await;
+    let mut accused: Vec<&String> = found.iter().flat_map(|(_, _, backups)| backups).collect();
+    accused.sort();
+    assert_eq!(accused, ["fourth", "third"], "{found:?}");
+    for backup in &newer {
+        assert_eq!(room.read(backup).await.unwrap_err().kind(), ErrorKind::BackupNotFound);
+        assert_eq!(verified(&room, backup, Level::Presence).await.0, Outcome::Failed);
+    }
+    room.engine.touch(23);
+    let next = room.completed("fifth").await;
+    room.assert_restores(&next).await;
+}

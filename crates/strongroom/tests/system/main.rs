@@ -8,6 +8,7 @@ mod source;
 mod block_lists;
 mod command_line;
 mod damage;
+mod disks;
 mod drills;
 mod first_start;
 mod kills;

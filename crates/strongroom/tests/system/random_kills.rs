@@ -22,9 +22,9 @@ const SEED: &str = "STRONGROOM_TEST_SEED";
 /// Within this after the last kill every job has ended: a lease, three tries and their pauses.
 const SETTLED: Duration = Duration::from_mins(4);
 /// One server under several names, because an instance has one backup at a time.
-const INSTANCES: [&str; 3] = ["shop-one", "shop-two", "shop-three"];
+const INSTANCES: [&str; 8] = ["shop-1", "shop-2", "shop-3", "shop-4", "shop-5", "shop-6", "shop-7", "shop-8"];
 /// Kept of what was made, so that checks and listings stay short.
-const KEPT: usize = 12;
+const KEPT: usize = 20;
 
 struct Dice(u64);
 
@@ -70,7 +70,7 @@ fn text<'a>(value: &'a Value, name: &str) -> &'a str {
 
 impl Story {
     fn begin(seed: u64) -> Self {
-        let (room, source) = (Room::serving(), Source::filled(6));
+        let (room, source) = (Room::serving(), Source::filled(16));
         for name in INSTANCES {
             source.register_as(&room, name);
         }
@@ -93,7 +93,7 @@ impl Story {
             .map(|view| text(view, "name").to_owned())
             .collect();
         let any = |dice: &mut Dice| completed[dice.below(completed.len())].clone();
-        let (wish, arguments) = match self.dice.below(8) {
+        let (wish, arguments) = match self.dice.below(12) {
             _ if completed.len() > KEPT => {
                 let name = completed[completed.len() - 1 - self.dice.below(4)].clone();
                 (Wish::Delete(name.clone()), vec!["backup".to_owned(), "delete".to_owned(), name])
@@ -111,7 +111,8 @@ impl Story {
             // Nothing is asked for: the kill meets what is under way, or the server's own start.
             7 => return (Wish::Other, None),
             _ => {
-                let (name, instance) = (format!("round-{round}"), INSTANCES[self.dice.below(3)]);
+                let (name, instance) =
+                    (format!("round-{round}"), INSTANCES[self.dice.below(INSTANCES.len())]);
                 let create = ["backup", "create", instance, "--name", &name].map(str::to_owned);
                 (Wish::Create(name), create.to_vec())
             }
@@ -121,11 +122,23 @@ impl Story {
         (wish, Some(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()))
     }
 
+    /// Waits until the source is read, for a while: the wish may have been refused.
+    fn at_work(&self) {
+        let begun = Instant::now();
+        while self.source.sessions() == 0 && begun.elapsed() < Duration::from_millis(1500) {}
+    }
+
     /// One wish, one kill, one start.
     fn round(&mut self, round: usize) {
         let (wish, command) = self.wish(round);
-        let moment = self.dice.millis(if matches!(wish, Wish::Create(_)) { 1500 } else { 500 });
-        pause(moment);
+        if matches!(wish, Wish::Create(_)) && self.dice.below(4) > 0 {
+            self.at_work();
+            let moment = self.dice.millis(120);
+            pause(moment);
+        } else {
+            let moment = self.dice.millis(600);
+            pause(moment);
+        }
         let running = self.source.sessions();
         self.room.kill();
         let killed = Instant::now();

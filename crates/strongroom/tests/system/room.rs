@@ -22,6 +22,8 @@ pub(crate) struct Room {
     pub(crate) options: Vec<String>,
     /// For the server; everything else of ours is taken away from it.
     pub(crate) environment: Vec<(String, String)>,
+    /// How many files the server may have open; as many as it likes when there is no number.
+    pub(crate) descriptors: Option<u32>,
     server: Option<Child>,
     pub(crate) endpoint: String,
 }
@@ -71,6 +73,7 @@ impl Room {
             name: "data".to_owned(),
             options: Vec::new(),
             environment: Vec::new(),
+            descriptors: None,
             server: None,
             endpoint: String::new(),
         }
@@ -95,7 +98,14 @@ impl Room {
     }
 
     fn serve_command(&self) -> Command {
-        let mut command = Command::new(PROGRAM);
+        let mut command = match self.descriptors {
+            None => Command::new(PROGRAM),
+            Some(number) => {
+                let mut shell = Command::new("sh");
+                shell.arg("-c").arg(format!("ulimit -n {number}; exec \"$0\" \"$@\"")).arg(PROGRAM);
+                shell
+            }
+        };
         scrub(&mut command);
         command.arg("serve").arg("--data-dir").arg(self.data_dir());
         if !self.options.iter().any(|option| option == "--listen") {
