@@ -9,6 +9,14 @@ use tokio::sync::Semaphore;
 
 use crate::metrics::Metrics;
 
+/// Which pages a listener has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pages {
+    All,
+    /// Only those that need no token and name no tenant: alive, ready, metrics.
+    Health,
+}
+
 /// Limits of the listener; the defaults are the product's.
 #[derive(Debug, Clone)]
 pub struct ApiSettings {
@@ -24,6 +32,7 @@ pub struct ApiSettings {
     pub stalled_reader_timeout: Duration,
     /// What `region` says in answers.
     pub region: String,
+    pub pages: Pages,
 }
 
 impl Default for ApiSettings {
@@ -37,6 +46,7 @@ impl Default for ApiSettings {
             streams_max: limits::STREAMS_MAX,
             stalled_reader_timeout: Duration::from_millis(limits::STALLED_READER_TIMEOUT_MS),
             region: "eu-de".to_owned(),
+            pages: Pages::All,
         }
     }
 }

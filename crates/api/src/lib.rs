@@ -17,7 +17,7 @@ mod router;
 mod server;
 mod v1;
 
-pub use app::ApiSettings;
+pub use app::{ApiSettings, Pages};
 pub use openapi::{native_document, v1_document};
 pub use router::routes;
 pub use server::{Listen, TlsFiles, serve};

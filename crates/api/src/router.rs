@@ -7,19 +7,22 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, delete, get, post};
 use http::{Method, StatusCode};
 
-use crate::app::App;
+use crate::app::{App, Pages};
 use crate::dialect::Dialect;
 use crate::{health, native, v1};
 
 type Route = (&'static str, &'static [&'static str], fn() -> MethodRouter<App>);
 
+const HEALTH: &[Route] = &[
+    ("/healthz", &["get"], || get(health::alive)),
+    ("/readyz", &["get"], || get(health::ready)),
+    ("/metrics", &["get"], || get(health::metrics)),
+];
+
 const OPEN: &[Route] = &[
     ("/", &["get"], || get(v1::discovery::list)),
     ("/rds", &["get"], || get(v1::discovery::list)),
     ("/rds/{version}", &["get"], || get(v1::discovery::show)),
-    ("/healthz", &["get"], || get(health::alive)),
-    ("/readyz", &["get"], || get(health::ready)),
-    ("/metrics", &["get"], || get(health::metrics)),
     ("/strongroom/v1/openapi.json", &["get"], || get(native::openapi_document)),
 ];
 
@@ -61,15 +64,22 @@ const NATIVE: &[Route] = &[
     ("/strongroom/v1/doctor", &["get"], || get(native::repository::doctor)),
 ];
 
+fn all() -> impl Iterator<Item = &'static Route> {
+    HEALTH.iter().chain(OPEN).chain(V1).chain(NATIVE)
+}
+
 /// Path and method of everything that is served; the documents are compared with this.
 pub fn routes() -> Vec<(&'static str, &'static str)> {
-    let all = OPEN.iter().chain(V1).chain(NATIVE);
-    all.flat_map(|(path, methods, _)| methods.iter().map(|method| (*path, *method))).collect()
+    all().flat_map(|(path, methods, _)| methods.iter().map(|method| (*path, *method))).collect()
 }
 
 pub(crate) fn build(app: App) -> Router {
     let mut router = Router::new();
-    for (path, _, methods) in OPEN.iter().chain(V1).chain(NATIVE) {
+    let pages: Vec<&Route> = match app.settings.pages {
+        Pages::All => all().collect(),
+        Pages::Health => HEALTH.iter().collect(),
+    };
+    for (path, _, methods) in pages {
         router = router.route(path, methods());
     }
     router.layer(from_fn(remember_route)).with_state(app)
@@ -77,8 +87,8 @@ pub(crate) fn build(app: App) -> Router {
 
 /// The methods of a route, as the `Allow` header names them.
 pub(crate) fn methods(route: &str) -> Vec<String> {
-    let all = OPEN.iter().chain(V1).chain(NATIVE);
-    all.filter(|(path, ..)| *path == route)
+    all()
+        .filter(|(path, ..)| *path == route)
         .flat_map(|(_, methods, _)| methods.iter().map(|method| method.to_uppercase()))
         .collect()
 }

@@ -34,7 +34,21 @@ const POSTGRES_SETTINGS: &str = "
     SET statement_timeout = '30s';
     SET lock_timeout = '10s';
     SET idle_in_transaction_session_timeout = '30s';
+    SET client_min_messages = warning;
 ";
+
+/// For the one session that waits for its turn at a first start; what it does may take long.
+pub(crate) const TURN_SETTINGS: &str = "SET lock_timeout = '60s'; SET statement_timeout = 0";
+/// The lock's name is the word `strongro` in ASCII: nobody else's by chance.
+pub(crate) const TURN_LOCK: &str = "SELECT pg_advisory_lock(8319400234579358319)";
+pub(crate) const HINT_CHANNEL: &str = "strongroom_work";
+pub(crate) const HINT: &str = "NOTIFY strongroom_work";
+/// The only question of time that is ever asked of a database.
+pub(crate) const SERVER_TIME: &str = "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)";
+pub(crate) const SERVER_VERSION: Spelled = Spelled {
+    sqlite: "SELECT sqlite_version()",
+    postgres: "SELECT split_part(current_setting('server_version'), ' ', 1)",
+};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Dialect {

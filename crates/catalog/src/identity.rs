@@ -12,7 +12,7 @@ use crate::audit::{AuditEvent, audit_in_tx};
 use crate::fault::{Fault, damaged};
 use crate::row::Columns;
 use crate::transaction::{reading, writing};
-use crate::{Catalog, quota};
+use crate::{Catalog, Inner, Tx, quota};
 
 /// A tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,19 +81,7 @@ pub struct AccessKeyOwner {
 
 impl Catalog {
     pub async fn project_create(&self, project: &Project, now: Timestamp) -> Result<()> {
-        writing!(self, |tx| {
-            query(
-                "INSERT INTO projects (id, name, domain_id, domain_name, created) VALUES ($1, $2, $3, $4, $5)",
-            )
-            .bind(project.id.as_str())
-            .bind(project.name.as_str())
-            .bind(project.domain_id.as_str())
-            .bind(project.domain_name.as_str())
-            .bind(to_micros(now))
-            .execute(&mut **tx)
-            .await?;
-            quota::create_in_tx(tx, &project.id, project.backup_quota).await
-        })
+        writing!(self, |tx| project_create_in_tx(tx, project, now).await)
     }
 
     pub async fn project_find(&self, id: &ProjectId) -> Result<Option<Project>> {
@@ -115,19 +103,7 @@ impl Catalog {
     }
 
     pub async fn user_create(&self, user: &User, now: Timestamp) -> Result<()> {
-        writing!(self, |tx| {
-            query(
-                "INSERT INTO users (id, name, domain_id, password_hash, created) VALUES ($1, $2, $3, $4, $5)",
-            )
-            .bind(user.id.as_str())
-            .bind(user.name.as_str())
-            .bind(user.domain_id.as_str())
-            .bind(user.password_hash.as_ref().map(ExposeSecret::expose_secret))
-            .bind(to_micros(now))
-            .execute(&mut **tx)
-            .await?;
-            Ok(())
-        })
+        writing!(self, |tx| user_create_in_tx(tx, user, now).await)
     }
 
     pub async fn user_find(&self, id: &UserId) -> Result<Option<User>> {
@@ -153,23 +129,9 @@ impl Catalog {
         secret: &SecretString,
         audit: &AuditEvent,
     ) -> Result<()> {
-        let inner = &self.inner;
-        let sealed =
-            inner.sealer.seal(&secret_place(&key.id), secret.expose_secret(), inner.random.as_ref())?;
         writing!(self, |tx| {
-            query(
-                "INSERT INTO access_keys (id, secret_sealed, user_id, project_id, role, created)
-                 VALUES ($1, $2, $3, $4, $5, $6)",
-            )
-            .bind(key.id.as_str())
-            .bind(sealed.as_str())
-            .bind(key.user_id.as_str())
-            .bind(key.project_id.as_str())
-            .bind(key.role.word())
-            .bind(to_micros(key.created))
-            .execute(&mut **tx)
-            .await?;
-            audit_in_tx(tx, inner, audit).await
+            access_key_create_in_tx(tx, &self.inner, key, secret).await?;
+            audit_in_tx(tx, &self.inner, audit).await
         })
     }
 
@@ -206,6 +168,56 @@ impl Catalog {
             Ok(gone.is_some())
         })
     }
+}
+
+pub(crate) async fn project_create_in_tx(
+    tx: &mut Tx,
+    project: &Project,
+    now: Timestamp,
+) -> Result<(), Fault> {
+    query("INSERT INTO projects (id, name, domain_id, domain_name, created) VALUES ($1, $2, $3, $4, $5)")
+        .bind(project.id.as_str())
+        .bind(project.name.as_str())
+        .bind(project.domain_id.as_str())
+        .bind(project.domain_name.as_str())
+        .bind(to_micros(now))
+        .execute(&mut **tx)
+        .await?;
+    quota::create_in_tx(tx, &project.id, project.backup_quota).await
+}
+
+pub(crate) async fn user_create_in_tx(tx: &mut Tx, user: &User, now: Timestamp) -> Result<(), Fault> {
+    query("INSERT INTO users (id, name, domain_id, password_hash, created) VALUES ($1, $2, $3, $4, $5)")
+        .bind(user.id.as_str())
+        .bind(user.name.as_str())
+        .bind(user.domain_id.as_str())
+        .bind(user.password_hash.as_ref().map(ExposeSecret::expose_secret))
+        .bind(to_micros(now))
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+pub(crate) async fn access_key_create_in_tx(
+    tx: &mut Tx,
+    inner: &Inner,
+    key: &AccessKey,
+    secret: &SecretString,
+) -> Result<(), Fault> {
+    let sealed = inner.sealer.seal(&secret_place(&key.id), secret.expose_secret(), inner.random.as_ref())?;
+    query(
+        "INSERT INTO access_keys (id, secret_sealed, user_id, project_id, role, created)
+         VALUES ($1, $2, $3, $4, $5, $6)",
+    )
+    .bind(key.id.as_str())
+    .bind(sealed)
+    .bind(key.user_id.as_str())
+    .bind(key.project_id.as_str())
+    .bind(key.role.word())
+    .bind(to_micros(key.created))
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
 }
 
 /// Where the secret of an access key stands, for sealing.

@@ -23,7 +23,9 @@
 //! * Whatever a worker changes about a job carries the job's [`Fence`](strongroom_core::job::Fence)
 //!   and changes exactly one row, or the answer is `Fenced` and nothing was changed.
 //! * States move by compare-and-set; partial unique indexes and checks hold the same rules again.
-//! * Times are bound from the caller's clock; there is no SQL function of time in here.
+//! * Times are bound from the caller's clock; no statement on a row asks the database for one. The
+//!   caller may ask what time a shared database has, and count from there.
+//! * Hints between processes are never needed: whoever misses one finds the work by polling.
 //! * Transactions lock rows in one order, so that they cannot wait for one another in a circle:
 //!   instance, job, backup, quota, outbox, audit head.
 //!
@@ -33,6 +35,8 @@ mod audit;
 mod backup;
 mod dialect;
 mod fault;
+mod first_start;
+mod hints;
 mod identity;
 mod instance;
 mod invariants;
@@ -43,6 +47,7 @@ mod quota;
 mod reading;
 mod row;
 mod seal;
+mod server;
 mod setting;
 mod token;
 mod transaction;
@@ -52,12 +57,15 @@ use std::fmt;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use secrecy::SecretString;
 use sqlx::AnyPool;
 use strongroom_core::Result;
 use strongroom_core::time::Randomness;
 
 pub use audit::{AuditEvent, AuditRecord};
 pub use backup::{BackupFilter, Cursor, DeleteAdmitted, Published};
+pub use first_start::{FirstRows, FirstStartTurn};
+pub use hints::Hints;
 pub use identity::{AccessKey, AccessKeyOwner, Project, Role, User};
 pub use job::{CancelAsked, Claim, JobFilter, Renewal};
 pub use outbox::OutboxEntry;
@@ -76,6 +84,8 @@ pub struct Catalog {
 
 struct Inner {
     dialect: Dialect,
+    /// With its password: only for a connection outside the pools.
+    url: SecretString,
     /// SQLite has one writer at a time: its pool holds one connection, which makes a fair queue.
     writers: AnyPool,
     readers: AnyPool,
@@ -95,6 +105,7 @@ impl Catalog {
         migration::run(&writers).await?;
         let inner = Inner {
             dialect,
+            url: SecretString::from(url),
             writers,
             readers,
             sealer: Sealer::new(&key),

@@ -11,8 +11,10 @@ use crate::transaction::{reading, writing};
 use crate::{Catalog, Tx};
 
 /// A known text sealed with the key of the first start; only the same key opens it.
-const KEY_CHECK: &str = "key check";
+pub(crate) const KEY_CHECK: &str = "key check";
 const KEY_CHECK_TEXT: &str = "this catalog is sealed with the right key";
+/// Stored last of all that a first start stores.
+pub(crate) const REPOSITORY_ID: &str = "repository.id";
 
 impl Catalog {
     /// Whether no project exists yet: the very first start.
@@ -41,6 +43,12 @@ impl Catalog {
         writing!(self, |tx| setting_put_in_tx(tx, name, value, now).await)
     }
 
+    /// Which repository this catalog belongs to (faults.md D06, D07); `None` until the first start
+    /// is complete.
+    pub async fn repository_id(&self) -> Result<Option<String>> {
+        self.setting(REPOSITORY_ID).await
+    }
+
     /// Refuses a key that does not open what the first start sealed.
     pub(crate) async fn key_check(&self, now: Timestamp) -> Result<()> {
         let inner = &self.inner;
@@ -62,12 +70,17 @@ fn wrong_key() -> Error {
         .with_hint("Start with the recovery key that this catalog was made with.")
 }
 
-async fn setting_in_tx(tx: &mut Tx, name: &str) -> Result<Option<String>, Fault> {
+pub(crate) async fn setting_in_tx(tx: &mut Tx, name: &str) -> Result<Option<String>, Fault> {
     let select = "SELECT value FROM settings WHERE name = $1";
     Ok(query_scalar(select).bind(name).fetch_optional(&mut **tx).await?)
 }
 
-async fn setting_put_in_tx(tx: &mut Tx, name: &str, value: &str, now: Timestamp) -> Result<(), Fault> {
+pub(crate) async fn setting_put_in_tx(
+    tx: &mut Tx,
+    name: &str,
+    value: &str,
+    now: Timestamp,
+) -> Result<(), Fault> {
     query(
         "INSERT INTO settings (name, value, updated) VALUES ($1, $2, $3)
          ON CONFLICT (name) DO UPDATE SET value = excluded.value, updated = excluded.updated",

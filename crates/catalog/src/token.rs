@@ -7,12 +7,12 @@ use strongroom_core::Result;
 use strongroom_core::id::{ProjectId, UserId};
 use strongroom_core::time::to_micros;
 
-use crate::Catalog;
 use crate::audit::{AuditEvent, audit_in_tx};
 use crate::fault::Fault;
 use crate::identity::{Role, project_id};
 use crate::row::Columns;
 use crate::transaction::{reading, writing};
+use crate::{Catalog, Tx};
 
 /// A token's row; the token itself is shown once, at its creation, and stored nowhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,20 +41,7 @@ pub struct TokenOwner {
 impl Catalog {
     pub async fn token_create(&self, token: &TokenRow, audit: &AuditEvent) -> Result<()> {
         writing!(self, |tx| {
-            query(
-                "INSERT INTO tokens (id, digest, user_id, project_id, role, name, created, expires)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-            )
-            .bind(token.id.as_str())
-            .bind(token.digest.as_str())
-            .bind(token.user_id.as_str())
-            .bind(token.project_id.as_str())
-            .bind(token.role.word())
-            .bind(token.name.as_str())
-            .bind(to_micros(token.created))
-            .bind(token.expires.map(to_micros))
-            .execute(&mut **tx)
-            .await?;
+            token_create_in_tx(tx, token).await?;
             audit_in_tx(tx, &self.inner, audit).await
         })
     }
@@ -97,6 +84,24 @@ impl Catalog {
             Ok(gone.is_some())
         })
     }
+}
+
+pub(crate) async fn token_create_in_tx(tx: &mut Tx, token: &TokenRow) -> Result<(), Fault> {
+    query(
+        "INSERT INTO tokens (id, digest, user_id, project_id, role, name, created, expires)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+    )
+    .bind(token.id.as_str())
+    .bind(token.digest.as_str())
+    .bind(token.user_id.as_str())
+    .bind(token.project_id.as_str())
+    .bind(token.role.word())
+    .bind(token.name.as_str())
+    .bind(to_micros(token.created))
+    .bind(token.expires.map(to_micros))
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
 }
 
 fn owner_from_row(row: &AnyRow) -> Result<TokenOwner, Fault> {

@@ -29,6 +29,12 @@ pub const STALLED_READER_TIMEOUT_MS: u64 = 60_000;
 
 /// How long a claimed job belongs to its worker without a renewal (architecture section 4).
 pub const LEASE_DURATION_MS: i64 = 30_000;
+/// How often a worker on a shared catalog tells how far its jobs are, hears that one is to end, and
+/// compares clocks. Never more seldom than a third of the lease.
+pub const HEARTBEAT_INTERVAL_MS: u64 = 2_000;
+/// How far the clock of a worker may be from that of the catalog's server, or jump against it,
+/// before it takes no more work (faults.md T01).
+pub const CLOCK_OFFSET_MS_MAX: i64 = 5_000;
 /// Attempts of one backup job before it is FAILED.
 pub const JOB_ATTEMPTS_MAX: u32 = 3;
 /// Back-off before the second attempt; doubled for each one after.
@@ -48,6 +54,9 @@ pub const COMPRESSION_LEVELS: std::ops::RangeInclusive<i32> = 1..=19;
 
 /// Silence of a source connection after which it is given up (faults.md B21).
 pub const SOURCE_IDLE_TIMEOUT_MS: u64 = 120_000;
+/// Silence of ours after which a source lets go of the log that it keeps for a backup. A worker that
+/// is frozen must not fill the disk of a source; one that waits for a slow repository is not dead.
+pub const SOURCE_SLOT_RELEASE_TIMEOUT_MS: u64 = 90_000;
 /// Reaching a source and logging in (faults.md B11, S17).
 pub const SOURCE_CONNECT_TIMEOUT_MS: u64 = 10_000;
 

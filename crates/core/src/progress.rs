@@ -24,6 +24,28 @@ pub struct ProgressReading {
     pub total_bytes: u64,
     /// What went into the repository so far.
     pub stored_bytes: u64,
+    /// How long the worker had been at it when this was read; 0 while nobody is.
+    #[serde(default)]
+    pub elapsed_ms: u64,
+}
+
+impl ProgressReading {
+    /// Bytes a second since the work began.
+    pub fn rate_bytes_per_s(&self) -> u64 {
+        match self.elapsed_ms {
+            0 => 0,
+            elapsed_ms => self.done_bytes.saturating_mul(1000) / elapsed_ms,
+        }
+    }
+
+    /// Seconds left at that rate, when the whole is known.
+    pub fn eta_s(&self) -> Option<u64> {
+        let left = self.total_bytes.saturating_sub(self.done_bytes);
+        match (self.total_bytes, self.rate_bytes_per_s()) {
+            (0, _) | (_, 0) => None,
+            (_, rate) => Some(left / rate),
+        }
+    }
 }
 
 impl Progress {
@@ -59,6 +81,33 @@ impl Progress {
             done_bytes: self.done_bytes.load(Ordering::Relaxed),
             total_bytes: self.total_bytes.load(Ordering::Relaxed),
             stored_bytes: self.stored_bytes.load(Ordering::Relaxed),
+            elapsed_ms: 0,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rate_is_over_the_whole_time_and_the_rest_follows_it() {
+        let reading = ProgressReading {
+            done_bytes: 3_000,
+            total_bytes: 9_000,
+            elapsed_ms: 2_000,
+            ..ProgressReading::default()
+        };
+        assert_eq!((reading.rate_bytes_per_s(), reading.eta_s()), (1_500, Some(4)));
+        assert_eq!(ProgressReading::default().eta_s(), None);
+        let unknown = ProgressReading { total_bytes: 0, ..reading };
+        assert_eq!(unknown.eta_s(), None);
+    }
+
+    #[test]
+    fn what_an_older_release_stored_is_still_read() {
+        let stored = r#"{"phase":"copying","done_bytes":1,"total_bytes":2,"stored_bytes":3}"#;
+        let reading: ProgressReading = serde_json::from_str(stored).unwrap();
+        assert_eq!((reading.done_bytes, reading.elapsed_ms, reading.rate_bytes_per_s()), (1, 0, 0));
     }
 }

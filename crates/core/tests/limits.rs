@@ -72,6 +72,19 @@ fn a_lease_ends_soon_enough_for_the_promise() {
     assert_eq!(LEASE_DURATION_MS % 3, 0);
 }
 
+/// Elsewhere, a wish to end and the progress of a job are known within seconds, and a lease outlives
+/// several heartbeats that are not answered.
+#[test]
+fn heartbeats_come_often_enough() {
+    const {
+        assert!(
+            HEARTBEAT_INTERVAL_MS <= 2_000 && HEARTBEAT_INTERVAL_MS.cast_signed() * 3 <= LEASE_DURATION_MS
+        )
+    };
+    const { assert!(CLOCK_OFFSET_MS_MAX * 3 <= LEASE_DURATION_MS, "no clock that is trusted ends a lease") };
+    const { assert!(SOURCE_SLOT_RELEASE_TIMEOUT_MS < 120_000, "a slot goes within two minutes") };
+}
+
 /// All tries of a job, with their back-off doubled each time, begin within two minutes of waiting.
 #[test]
 fn back_off_does_not_grow_beyond_the_promise() {

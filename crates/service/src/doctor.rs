@@ -3,13 +3,16 @@
 use strongroom_core::engine::{CheckLine, CheckState};
 use strongroom_core::instance::InstanceState;
 use strongroom_core::size::ByteSize;
-use strongroom_core::{Error, Result};
+use strongroom_core::{Error, Result, limits};
 
 use crate::identity::{Action, Scope};
 use crate::parts::Service;
 
 /// Free room under which the repository's line turns yellow.
 const FREE_BYTES_WANTED: u64 = 2 << 30;
+
+/// A due job that nobody has taken for so long tells that no worker runs, or too few.
+const WAITING_MS_MAX: i64 = 60_000;
 
 fn line(
     what: &str,
@@ -39,11 +42,7 @@ impl Service {
     pub async fn doctor(&self, scope: &Scope) -> Result<Vec<CheckLine>> {
         scope.require(Action::Read)?;
         let mut lines = vec![
-            judged(
-                "catalog",
-                self.catalog().ping().await.map(|()| "takes writes".to_owned()),
-                "takes writes",
-            ),
+            judged("catalog", self.catalog_found().await, "takes writes"),
             judged(
                 "repository",
                 self.blocking(|service| {
@@ -55,7 +54,9 @@ impl Service {
             ),
             self.room().await,
             self.kit().await?,
+            self.waiting().await?,
         ];
+        lines.extend(self.clock_line());
         for instance in self.instance_list(scope).await? {
             let what = format!("instance {}", instance.name);
             let (state, found, remedy) = match instance.state {
@@ -72,6 +73,37 @@ impl Service {
             lines.push(line(&what, state, found, "ready", remedy.as_deref()));
         }
         Ok(lines)
+    }
+
+    async fn catalog_found(&self) -> Result<String> {
+        self.catalog().ping().await?;
+        Ok(format!("{}, takes writes", self.catalog().server_version().await?))
+    }
+
+    /// The clock of this machine beside the catalog's, where that has one of its own.
+    fn clock_line(&self) -> Option<CheckLine> {
+        let offset_ms = self.clock_offset_ms()?;
+        let found = format!("{offset_ms} ms from the catalog's");
+        let wanted = format!("within {} ms", limits::CLOCK_OFFSET_MS_MAX);
+        Some(match self.clock_trouble() {
+            None => line("clock", CheckState::Ok, found, &wanted, None),
+            Some(_) => {
+                line("clock", CheckState::Missing, found, &wanted, Some("set the clock, keep it by NTP"))
+            }
+        })
+    }
+
+    /// Whether anybody takes the work: several processes may, and this one may be told not to.
+    async fn waiting(&self) -> Result<CheckLine> {
+        const WANTED: &str = "work is taken within a minute";
+        let waited_ms = self.metrics_reading().await?.oldest_pending_ms.unwrap_or(0);
+        Ok(if waited_ms > WAITING_MS_MAX {
+            let found = format!("a job has waited for {} s", waited_ms / 1000);
+            let remedy = "start `strongroom worker`, or look at the log of the workers that run";
+            line("workers", CheckState::Warning, found, WANTED, Some(remedy))
+        } else {
+            line("workers", CheckState::Ok, "no job waits for long", WANTED, None)
+        })
     }
 
     async fn room(&self) -> CheckLine {

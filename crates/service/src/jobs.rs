@@ -1,4 +1,5 @@
-//! Jobs as callers see them: with their steps, and with live progress when they run here.
+//! Jobs as callers see them: with their steps, and with the progress of the moment when they run
+//! here, of the last heartbeat when they run elsewhere.
 
 use serde_json::json;
 use strongroom_catalog::JobFilter;
@@ -45,20 +46,21 @@ impl Service {
     }
 
     fn detail(&self, mut job: Job, steps: Vec<JobStep>) -> JobDetail {
-        let (mut rate, mut eta_s) = (0, None);
-        if let Some(live) = self.live_job(&job.id)
-            && job.state == JobState::Leased
-        {
-            job.progress = live.progress.read();
-            let elapsed_ms = live.since.elapsed().as_millis().max(1) as u64;
-            rate = job.progress.done_bytes.saturating_mul(1000) / elapsed_ms;
-            let left = job.progress.total_bytes.saturating_sub(job.progress.done_bytes);
-            eta_s = (job.progress.total_bytes > 0 && rate > 0).then(|| left / rate);
+        if job.state != JobState::Leased {
+            return JobDetail { job, steps, rate_bytes_per_s: 0, eta_s: None };
         }
-        JobDetail { job, steps, rate_bytes_per_s: rate, eta_s }
+        // A job that runs elsewhere is as far as its last heartbeat said.
+        if let Some(live) = self.live_job(&job.id)
+            && live.epoch == job.epoch
+        {
+            job.progress = live.reading();
+        }
+        let (rate_bytes_per_s, eta_s) = (job.progress.rate_bytes_per_s(), job.progress.eta_s());
+        JobDetail { job, steps, rate_bytes_per_s, eta_s }
     }
 
-    /// Asks for the end of a job. A running backup ends as FAILED, its attempt abandoned.
+    /// Asks for the end of a job. A running backup ends as FAILED, its attempt abandoned. One that
+    /// runs elsewhere hears it with its next heartbeat.
     pub async fn job_cancel(&self, scope: &Scope, id: &JobId) -> Result<()> {
         scope.require(Action::Operate)?;
         let audit = self.audit(scope, "job.cancel", id.as_str(), json!({}));

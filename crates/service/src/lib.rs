@@ -21,11 +21,12 @@ mod reading;
 mod recovery_kit;
 mod repository_state;
 mod sandbox;
+mod shared_time;
 mod tokens;
 pub mod work;
 
 pub use backups::BackupRef;
-pub use bootstrap::{Bootstrap, first_start};
+pub use bootstrap::{Bootstrap, FirstStart};
 pub use engines::Engines;
 pub use failure::{KINDS, code_of, kind_of};
 pub use identity::{Action, Caller, Scope};
@@ -35,6 +36,7 @@ pub use measures::Measurement;
 pub use parts::{Parts, Service, Settings};
 pub use reading::RestoreFacts;
 pub use recovery_kit::RecoveryKit;
+pub use shared_time::ClockTrouble;
 pub use tokens::{IssuedToken, NewToken};
 
 /// What callers see of the catalog's own types.

@@ -11,7 +11,7 @@ use strongroom_catalog::{AuditEvent, Catalog, MetricsReading};
 use strongroom_core::engine::CancelToken;
 use strongroom_core::id::JobId;
 use strongroom_core::job::LeaseEpoch;
-use strongroom_core::progress::Progress;
+use strongroom_core::progress::{Progress, ProgressReading};
 use strongroom_core::time::{Clock, Randomness};
 use strongroom_core::{Error, Result, limits};
 use strongroom_repository::{RecoveryKey, Repository, WriterOptions};
@@ -20,6 +20,7 @@ use tokio::sync::Notify;
 use crate::engines::Engines;
 use crate::identity::Scope;
 use crate::measures::Measures;
+use crate::shared_time::SharedTime;
 
 /// Numbers an operator may set; the defaults suit one machine.
 #[derive(Debug, Clone)]
@@ -85,10 +86,11 @@ pub struct Service {
 
 pub(crate) struct Inner {
     pub(crate) parts: Parts,
-    /// Wakes the local worker; polling is the truth.
+    /// Wakes the worker of this process; polling is the truth.
     pub(crate) wake: Notify,
     live: Mutex<HashMap<JobId, LiveJob>>,
     pub(crate) measures: Measures,
+    pub(crate) time: SharedTime,
 }
 
 /// A job that runs in this process.
@@ -101,6 +103,13 @@ pub(crate) struct LiveJob {
     pub(crate) since: Instant,
 }
 
+impl LiveJob {
+    pub(crate) fn reading(&self) -> ProgressReading {
+        let elapsed_ms = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        ProgressReading { elapsed_ms: elapsed_ms.max(1), ..self.progress.read() }
+    }
+}
+
 impl Service {
     pub fn new(parts: Parts) -> Self {
         let inner = Inner {
@@ -108,6 +117,7 @@ impl Service {
             wake: Notify::new(),
             live: Mutex::new(HashMap::new()),
             measures: Measures::default(),
+            time: SharedTime::default(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -125,7 +135,7 @@ impl Service {
     }
 
     pub(crate) fn now(&self) -> Timestamp {
-        self.inner.parts.clock.now()
+        self.inner.time.now(&*self.inner.parts.clock)
     }
 
     pub(crate) fn uuid(&self) -> uuid::Uuid {

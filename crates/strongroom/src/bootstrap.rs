@@ -2,8 +2,9 @@
 //! what is there, and nothing is ever made over something that exists.
 //!
 //! Order of a first start, so that a kill anywhere is healed by starting again: recovery key →
-//! repository → catalog under a temporary name, with the token and the repository's id in it →
-//! `bootstrap.json` → the catalog gets its name. A catalog under its name is complete.
+//! repository → `bootstrap.json` → all rows of the catalog in one transaction, the repository's id
+//! among them. A catalog in a file is made under a temporary name and gets its own last of all; one
+//! in PostgreSQL is complete when it names a repository, and processes take turns to look.
 
 mod files;
 
@@ -12,20 +13,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::FlockOperation;
-use strongroom_catalog::Catalog;
+use secrecy::ExposeSecret;
+use strongroom_catalog::{Catalog, FirstStartTurn};
 use strongroom_core::time::{Clock, Randomness};
 use strongroom_repository::{LocalStore, RecoveryKey, Repository, Store, WriterOptions};
-use strongroom_service::{Parts, Service, Settings, first_start};
+use strongroom_service::{FirstStart, Parts, Service, Settings};
 
-use crate::config::Config;
+use crate::config::{CatalogPlace, Config};
 use crate::engines::engines;
 use crate::exit::{Exit, Outcome, Stop};
 use crate::ports::{SystemClock, SystemRandomness};
 
 pub(crate) use files::{Credentials, read_credentials};
-
-/// The catalog remembers which repository it belongs to (faults.md D06, D07).
-const REPOSITORY_ID: &str = "repository.id";
 
 /// A service ready to be used, and the lock on its data directory.
 pub(crate) struct Opened {
@@ -35,33 +34,83 @@ pub(crate) struct Opened {
     _lock: File,
 }
 
-/// Opens the data directory, making it when it is new.
+/// Opens the data directory, making it and everything else when it is new.
 pub(crate) async fn open(config: &Config) -> Outcome<Opened> {
-    let data_dir = files::make_private_dir(&config.data_dir)?;
-    let lock = lock(&data_dir)?;
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let random: Arc<dyn Randomness> = Arc::new(SystemRandomness);
-    let is_first = !config.catalog_file.exists();
-    if is_first {
-        make(config, &data_dir, &clock, &random).await?;
+    let ground = Ground::take(config)?;
+    match &config.catalog {
+        CatalogPlace::File(file) if file.exists() => {}
+        CatalogPlace::File(file) => make_in_file(&ground, file).await?,
+        CatalogPlace::Server(server) => {
+            let mut turn = FirstStartTurn::take(server.url.expose_secret()).await?;
+            if turn.is_due().await? {
+                make_on_server(&ground, server.url.expose_secret()).await?;
+            }
+            turn.end().await?;
+        }
     }
+    open_made(ground).await
+}
+
+/// Opens what a server has made, for a process that only works: it makes nothing.
+pub(crate) async fn open_existing(config: &Config) -> Outcome<Opened> {
+    let ground = Ground::take(config)?;
+    if let CatalogPlace::Server(server) = &config.catalog {
+        let mut turn = FirstStartTurn::take(server.url.expose_secret()).await?;
+        let is_due = turn.is_due().await?;
+        turn.end().await?;
+        if is_due {
+            return Err(no_first_start());
+        }
+    }
+    open_made(ground).await
+}
+
+/// What everything else stands on.
+struct Ground<'a> {
+    config: &'a Config,
+    data_dir: PathBuf,
+    lock: File,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Randomness>,
+}
+
+impl<'a> Ground<'a> {
+    fn take(config: &'a Config) -> Outcome<Self> {
+        let data_dir = files::make_private_dir(&config.data_dir)?;
+        let lock = lock(&data_dir)?;
+        Ok(Self { config, data_dir, lock, clock: Arc::new(SystemClock), random: Arc::new(SystemRandomness) })
+    }
+
+    async fn open_catalog(&self, url: &str, key: &RecoveryKey) -> Outcome<Catalog> {
+        Ok(Catalog::open(url, key.catalog_key(), self.random.clone(), self.clock.now()).await?)
+    }
+}
+
+async fn open_made(ground: Ground<'_>) -> Outcome<Opened> {
+    let config = ground.config;
     let key = read_key(&config.recovery_key_file)?;
-    let catalog = open_catalog(&config.catalog_file, &key, &random, &clock).await?;
-    let repository = Repository::open(store(config)?, &key, clock.clone(), random.clone())?;
+    let url = match &config.catalog {
+        CatalogPlace::File(file) => sqlite_url(file),
+        CatalogPlace::Server(server) => server.url.expose_secret().to_owned(),
+    };
+    let catalog = ground.open_catalog(&url, &key).await?;
+    let repository = Repository::open(store(config)?, &key, ground.clock.clone(), ground.random.clone())?;
     check_pair(&catalog, &repository).await?;
     let location = format!("file://{}", absolute(&config.repository_dir).display());
     let service = Service::new(Parts {
         catalog: catalog.clone(),
         repository,
         engines: engines(),
-        clock,
-        random,
+        clock: ground.clock,
+        random: ground.random,
         recovery_key: key,
         location,
-        data_dir: data_dir.clone(),
+        data_dir: ground.data_dir.clone(),
         settings: settings(config),
     });
-    Ok(Opened { service, catalog, data_dir, _lock: lock })
+    service.time_refresh().await?;
+    tokio::spawn(service.clone().time_keep());
+    Ok(Opened { service, catalog, data_dir: ground.data_dir, _lock: ground.lock })
 }
 
 fn settings(config: &Config) -> Settings {
@@ -98,25 +147,43 @@ fn store(config: &Config) -> Outcome<Arc<dyn Store>> {
     Ok(Arc::new(LocalStore::open(&config.repository_dir)?))
 }
 
-async fn open_catalog(
-    file: &Path,
-    key: &RecoveryKey,
-    random: &Arc<dyn Randomness>,
-    clock: &Arc<dyn Clock>,
-) -> Outcome<Catalog> {
+fn sqlite_url(file: &Path) -> String {
     // The address is parsed again: what has a meaning in it must stand for itself.
     let path = file.display().to_string().replace('%', "%25").replace('?', "%3F").replace('#', "%23");
-    let url = format!("sqlite://{path}");
-    Ok(Catalog::open(&url, key.catalog_key(), random.clone(), clock.now()).await?)
+    format!("sqlite://{path}")
 }
 
-/// Everything a first start makes. May be called again after a kill at any place.
-async fn make(
-    config: &Config,
-    data_dir: &Path,
-    clock: &Arc<dyn Clock>,
-    random: &Arc<dyn Randomness>,
-) -> Outcome<()> {
+/// A first start with a catalog of its own. May be made again after a kill at any place.
+async fn make_in_file(ground: &Ground<'_>, file: &Path) -> Outcome<()> {
+    let (key, repository) = make_repository(ground)?;
+    let made = file.with_extension("new");
+    files::remove_catalog(&made)?;
+    let catalog = ground.open_catalog(&sqlite_url(&made), &key).await?;
+    fill(ground, &catalog, &repository).await?;
+    catalog.close().await;
+    files::publish(&made, file)
+}
+
+/// The same in a database that is there already; the caller has the turn.
+async fn make_on_server(ground: &Ground<'_>, url: &str) -> Outcome<()> {
+    let (key, repository) = make_repository(ground)?;
+    let catalog = ground.open_catalog(url, &key).await?;
+    fill(ground, &catalog, &repository).await?;
+    catalog.close().await;
+    Ok(())
+}
+
+async fn fill(ground: &Ground<'_>, catalog: &Catalog, repository: &Repository) -> Outcome<()> {
+    let (now, region) = (ground.clock.now(), &ground.config.region);
+    let first = FirstStart::plan(&*ground.random, now, region);
+    let credentials = Credentials::new(first.bootstrap(), &ground.data_dir, region);
+    files::write_credentials(&ground.data_dir, &credentials)?;
+    Ok(first.store(catalog, repository.id()).await?)
+}
+
+/// The key and the repository of a first start, or what a killed one left of them.
+fn make_repository(ground: &Ground<'_>) -> Outcome<(RecoveryKey, Repository)> {
+    let (config, clock, random) = (ground.config, &ground.clock, &ground.random);
     // A repository that somebody named may lie on a disk that is not mounted: its directory is
     // theirs to make, ours is in the data directory.
     if config.repository_by_default {
@@ -141,21 +208,14 @@ async fn make(
     if !repository.lineages()?.is_empty() {
         return Err(Stop::new(
             Exit::Refused,
-            "the repository holds backups, but there is no catalog beside it; nothing was made over them",
+            "the repository holds backups, but the catalog is new; nothing was made over them",
         )
         .with_hint(
-            "bring back the catalog file from a copy of the data directory; the command that rebuilds it \
+            "bring back the catalog from a copy of it; the command that rebuilds it \
              (`repository rebuild-catalog`) does not exist yet",
         ));
     }
-    let made = config.catalog_file.with_extension("new");
-    files::remove_catalog(&made)?;
-    let catalog = open_catalog(&made, &key, random, clock).await?;
-    let bootstrap = first_start(&catalog, &**random, clock.now(), &config.region).await?;
-    catalog.setting_put(REPOSITORY_ID, repository.id(), clock.now()).await?;
-    catalog.close().await;
-    files::write_credentials(data_dir, &Credentials::new(bootstrap, data_dir, &config.region))?;
-    files::publish(&made, &config.catalog_file)
+    Ok((key, repository))
 }
 
 fn key_missing(path: &Path) -> Stop {
@@ -174,8 +234,16 @@ fn read_key(path: &Path) -> Outcome<RecoveryKey> {
     }
 }
 
+fn no_first_start() -> Stop {
+    Stop::new(Exit::Refused, "the catalog has had no first start yet; nothing was made")
+        .with_hint("start `strongroom serve` with this catalog first")
+}
+
 async fn check_pair(catalog: &Catalog, repository: &Repository) -> Outcome<()> {
-    let known = catalog.setting(REPOSITORY_ID).await?;
+    let known = catalog.repository_id().await?;
+    if known.is_none() {
+        return Err(no_first_start());
+    }
     if known.as_deref() == Some(repository.id()) {
         return Ok(());
     }

@@ -4,7 +4,7 @@ use clap::{Parser, Subcommand};
 
 use crate::client::ClientOptions;
 use crate::commands::{backup, instance, job, repository, restore, token};
-use crate::config::ServeOptions;
+use crate::config::{ServeOptions, WorkerOptions};
 use crate::output::Format;
 
 /// Backups of your databases, proven to restore.
@@ -28,6 +28,13 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run the server: API, catalog and a worker, with nothing to configure
     Serve(ServeOptions),
+    /// Run a worker alone, beside servers that share a catalog in PostgreSQL and a repository
+    ///
+    /// It does what they accept: backups, deletes, verifications, checks. Several may run at once, on
+    /// one or on several machines. It needs the same --database-url and --repository as the servers
+    /// and a copy of their recovery key, and a data directory of its own. Once it works it prints
+    /// `working as ID`; SIGTERM makes it hand back what it cannot finish.
+    Worker(WorkerOptions),
     /// Source databases: register, look at, remove
     #[command(subcommand)]
     Instance(instance::Verb),

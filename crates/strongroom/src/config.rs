@@ -1,28 +1,33 @@
-//! What `serve` runs with: command line, then environment, then file, then default. Each value
+//! What `serve` and `worker` run with: command line, then environment, then file, then default. Each value
 //! remembers where it came from; an unknown key in the file is an error with its line.
 
+mod catalog;
 mod file;
+mod options;
 mod values;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
 use strongroom_core::limits;
 use strongroom_repository::WriterOptions;
 
-use crate::client::ClientOptions;
 use crate::exit::{Exit, Outcome, Stop};
 use values::Values;
 
+pub(crate) use catalog::CatalogPlace;
+pub(crate) use options::{ServeOptions, WorkerOptions};
 pub(crate) use values::{Origin, data_dir};
 
 /// Every setting, as it is spelled in the file; `STRONGROOM_` and upper case in the environment.
-const KEYS: [&str; 15] = [
+const KEYS: [&str; 18] = [
     "data_dir",
     "listen",
+    "no_worker",
+    "health_listen",
     "database_url",
+    "database_password_file",
     "repository",
     "compression_level",
     "recovery_key_file",
@@ -36,88 +41,6 @@ const KEYS: [&str; 15] = [
     "drill_account",
     "drill_timeout_minutes",
 ];
-
-/// Options of `serve`. Every one is an environment variable `STRONGROOM_<OPTION>` as well.
-#[derive(Debug, Clone, Default, Args)]
-pub(crate) struct ServeOptions {
-    /// A TOML file with any of the other options as keys [env: STRONGROOM_CONFIG]
-    #[arg(long, value_name = "FILE")]
-    pub(crate) config: Option<PathBuf>,
-    /// Set from the option that every command has.
-    #[arg(skip)]
-    data_dir: Option<String>,
-    /// Where the API listens; port 0 picks a free one [env: STRONGROOM_LISTEN] [default: 127.0.0.1:8640]
-    #[arg(long, value_name = "ADDR:PORT")]
-    listen: Option<String>,
-    /// The catalog's database; SQLite only for now [env: STRONGROOM_DATABASE_URL]
-    #[arg(long, value_name = "URL")]
-    database_url: Option<String>,
-    /// Where backups are stored, file:///path [env: STRONGROOM_REPOSITORY]
-    #[arg(long, value_name = "URL")]
-    repository: Option<String>,
-    /// zstd level of new data, 1 (fast) to 19 [env: STRONGROOM_COMPRESSION_LEVEL] [default: 1]
-    #[arg(long, value_name = "LEVEL")]
-    compression_level: Option<String>,
-    /// The key of the repository [env: STRONGROOM_RECOVERY_KEY_FILE]
-    #[arg(long, value_name = "FILE")]
-    recovery_key_file: Option<String>,
-    /// Certificate chain, PEM; needed beyond loopback [env: STRONGROOM_TLS_CERT]
-    #[arg(long, value_name = "FILE")]
-    tls_cert: Option<String>,
-    /// Private key of the certificate, PEM [env: STRONGROOM_TLS_KEY]
-    #[arg(long, value_name = "FILE")]
-    tls_key: Option<String>,
-    /// Allow plain HTTP beyond loopback [env: STRONGROOM_INSECURE_HTTP]
-    #[arg(long)]
-    insecure_http: bool,
-    /// What `region` says in answers; names the first project [env: STRONGROOM_REGION] [default: eu-de]
-    #[arg(long, value_name = "NAME")]
-    region: Option<String>,
-    /// error, warn, info or debug [env: STRONGROOM_LOG] [default: info]
-    #[arg(long, value_name = "LEVEL")]
-    log: Option<String>,
-    /// text or json [env: STRONGROOM_LOG_FORMAT] [default: text]
-    #[arg(long, value_name = "FORMAT")]
-    log_format: Option<String>,
-    /// Where verifications of level engine restore to [env: STRONGROOM_SANDBOX_DIR] [default: in the data directory]
-    #[arg(long, value_name = "DIR")]
-    sandbox_dir: Option<String>,
-    /// Whom restored servers run as when this runs as root [env: STRONGROOM_DRILL_ACCOUNT] [default: nobody]
-    #[arg(long, value_name = "NAME")]
-    drill_account: Option<String>,
-    /// Time for one verification of level engine [env: STRONGROOM_DRILL_TIMEOUT_MINUTES] [default: 1440]
-    #[arg(long, value_name = "MINUTES")]
-    drill_timeout_minutes: Option<String>,
-}
-
-impl ServeOptions {
-    /// With the data directory that was given to the command as a whole.
-    pub(crate) fn in_data_dir(&self, client: &ClientOptions) -> Self {
-        let data_dir = client.data_dir.as_ref().map(|path| path.display().to_string());
-        Self { data_dir, ..self.clone() }
-    }
-
-    fn given(&self, key: &str) -> Option<String> {
-        match key {
-            "data_dir" => self.data_dir.clone(),
-            "listen" => self.listen.clone(),
-            "database_url" => self.database_url.clone(),
-            "repository" => self.repository.clone(),
-            "compression_level" => self.compression_level.clone(),
-            "recovery_key_file" => self.recovery_key_file.clone(),
-            "tls_cert" => self.tls_cert.clone(),
-            "tls_key" => self.tls_key.clone(),
-            "insecure_http" => self.insecure_http.then(|| "true".to_owned()),
-            "region" => self.region.clone(),
-            "log" => self.log.clone(),
-            "log_format" => self.log_format.clone(),
-            "sandbox_dir" => self.sandbox_dir.clone(),
-            "drill_account" => self.drill_account.clone(),
-            "drill_timeout_minutes" => self.drill_timeout_minutes.clone(),
-            _ => None,
-        }
-    }
-}
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,12 +57,25 @@ pub(crate) struct DrillConfig {
     pub(crate) timeout: Duration,
 }
 
+/// Which process the configuration is for. One file may serve both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Serve,
+    Worker,
+}
+
 /// The effective configuration.
 #[derive(Debug, Clone)]
 pub(crate) struct Config {
+    role: Role,
     pub(crate) data_dir: PathBuf,
+    /// Where the API listens.
     pub(crate) listen: SocketAddr,
-    pub(crate) catalog_file: PathBuf,
+    /// Whether this server leaves all work to workers elsewhere.
+    pub(crate) no_worker: bool,
+    /// Where a worker answers about its health.
+    pub(crate) health_listen: Option<SocketAddr>,
+    pub(crate) catalog: CatalogPlace,
     /// The directory of the repository.
     pub(crate) repository_dir: PathBuf,
     /// Nobody named the repository: it may be made in the data directory.
@@ -159,44 +95,42 @@ pub(crate) struct Config {
 impl Config {
     /// Resolves and checks everything; opens nothing.
     pub(crate) fn load(options: &ServeOptions) -> Outcome<Self> {
-        let path = options.config.clone().or_else(|| std::env::var_os("STRONGROOM_CONFIG").map(Into::into));
-        let file = path.as_deref().map(file::read).transpose()?.unwrap_or_default();
-        let values = Values::new(|key| options.given(key), |name| std::env::var(name).ok(), file);
-        Self::of(&values)
+        Self::layered(Role::Serve, options.config.as_ref(), |key| options.given(key))
     }
 
-    fn of(values: &Values) -> Outcome<Self> {
+    /// As [`Config::load`], for a process that only works.
+    pub(crate) fn load_worker(options: &WorkerOptions) -> Outcome<Self> {
+        Self::layered(Role::Worker, options.config.as_ref(), |key| options.given(key))
+    }
+
+    fn layered(role: Role, file: Option<&PathBuf>, given: impl Fn(&str) -> Option<String>) -> Outcome<Self> {
+        let path = file.cloned().or_else(|| std::env::var_os("STRONGROOM_CONFIG").map(Into::into));
+        let file = path.as_deref().map(file::read).transpose()?.unwrap_or_default();
+        Self::of(role, &Values::new(given, |name| std::env::var(name).ok(), file))
+    }
+
+    fn of(role: Role, values: &Values) -> Outcome<Self> {
         let data_dir = PathBuf::from(values.text_or("data_dir", values::DATA_DIR));
-        let listen = listen(values)?;
         let repository = values.text("repository").map(|url| repository_dir(&url)).transpose()?;
-        let catalog = values.text("database_url").map(|url| catalog_file(&url)).transpose()?;
-        let tls = tls(values)?;
-        let insecure_http = values.flag("insecure_http")?;
-        if !listen.ip().is_loopback() && tls.is_none() && !insecure_http {
-            return Err(Stop::new(
-                Exit::Refused,
-                format!(
-                    "listen: {listen} is not a loopback address, and tokens would cross the network in clear"
-                ),
-            )
-            .with_hint("give --tls-cert and --tls-key, or say --insecure-http"));
-        }
         let log_format = match values.text_or("log_format", "text").as_str() {
             "text" => LogFormat::Text,
             "json" => LogFormat::Json,
             other => return Err(values.wrong("log_format", other, "text or json")),
         };
         let mut config = Self {
-            listen,
-            catalog_file: catalog.unwrap_or_else(|| data_dir.join("catalog.sqlite")),
+            role,
+            listen: address(values, "listen", "127.0.0.1:8640")?,
+            no_worker: values.flag("no_worker")?,
+            health_listen: health_listen(values)?,
+            catalog: CatalogPlace::of(values, &data_dir)?,
             repository_by_default: repository.is_none(),
             repository_dir: repository.unwrap_or_else(|| data_dir.join("repository")),
             compression_level: compression_level(values)?,
             recovery_key_file: values
                 .text("recovery_key_file")
                 .map_or_else(|| data_dir.join("recovery.key"), PathBuf::from),
-            tls,
-            insecure_http,
+            tls: tls(values)?,
+            insecure_http: values.flag("insecure_http")?,
             region: region(values)?,
             log: values.text_or("log", "info"),
             log_format,
@@ -204,8 +138,48 @@ impl Config {
             listing: Vec::new(),
             data_dir,
         };
+        config.refuse_clear_text()?;
+        config.refuse_lonely_worker()?;
         config.listing = values.listing(|key| config.effective(key));
         Ok(config)
+    }
+
+    fn refuse_clear_text(&self) -> Outcome<()> {
+        let (key, address) = match self.role {
+            Role::Serve => ("listen", Some(self.listen)),
+            Role::Worker => ("health_listen", self.health_listen),
+        };
+        let Some(address) = address.filter(|address| !address.ip().is_loopback()) else { return Ok(()) };
+        if self.tls.is_some() || self.insecure_http {
+            return Ok(());
+        }
+        let what = format!(
+            "{key}: {address} is not a loopback address, and answers would cross the network in clear"
+        );
+        Err(Stop::new(Exit::Refused, what).with_hint("give --tls-cert and --tls-key, or say --insecure-http"))
+    }
+
+    /// A worker shares catalog and repository with a server; a file is shared with nobody.
+    fn refuse_lonely_worker(&self) -> Outcome<()> {
+        if self.role == Role::Serve {
+            return Ok(());
+        }
+        if let CatalogPlace::File(_) = self.catalog {
+            return Err(Stop::new(
+                Exit::Refused,
+                "a worker of its own needs a catalog in PostgreSQL: a catalog in an SQLite file has the worker of \
+                 its server",
+            )
+            .with_hint("give --database-url postgres://USER@HOST:PORT/DATABASE, the same as the server's"));
+        }
+        if self.repository_by_default {
+            return Err(Stop::new(
+                Exit::Refused,
+                "a worker of its own needs the repository that its server uses, by name",
+            )
+            .with_hint("give --repository file:///path of the directory that all of them share"));
+        }
+        Ok(())
     }
 
     fn effective(&self, key: &str) -> Option<String> {
@@ -213,7 +187,9 @@ impl Config {
         match key {
             "data_dir" => path(&self.data_dir),
             "listen" => Some(self.listen.to_string()),
-            "database_url" => Some(format!("sqlite://{}", self.catalog_file.display())),
+            "no_worker" => Some(self.no_worker.to_string()),
+            "health_listen" => Some(self.health_listen?.to_string()),
+            "database_url" => Some(self.catalog.shown()),
             "repository" => Some(format!("file://{}", self.repository_dir.display())),
             "compression_level" => Some(self.compression_level.to_string()),
             "recovery_key_file" => path(&self.recovery_key_file),
@@ -231,9 +207,13 @@ impl Config {
     }
 }
 
-fn listen(values: &Values) -> Outcome<SocketAddr> {
-    let text = values.text_or("listen", "127.0.0.1:8640");
-    text.parse().map_err(|_| values.wrong("listen", &text, "ADDRESS:PORT, such as 127.0.0.1:8640 or [::1]:0"))
+fn address(values: &Values, key: &str, default: &str) -> Outcome<SocketAddr> {
+    let text = values.text_or(key, default);
+    text.parse().map_err(|_| values.wrong(key, &text, "ADDRESS:PORT, such as 127.0.0.1:8640 or [::1]:0"))
+}
+
+fn health_listen(values: &Values) -> Outcome<Option<SocketAddr>> {
+    values.text("health_listen").map(|_| address(values, "health_listen", "")).transpose()
 }
 
 /// What is stored already keeps the level it was written with; every level reads alike.
@@ -281,17 +261,6 @@ fn repository_dir(url: &str) -> Outcome<PathBuf> {
     local_path(url, "file://", "repository")
 }
 
-fn catalog_file(url: &str) -> Outcome<PathBuf> {
-    if url.starts_with("postgres:") || url.starts_with("postgresql:") {
-        return Err(Stop::new(
-            Exit::Refused,
-            "database_url: a catalog in PostgreSQL is not supported by this release",
-        )
-        .with_hint("give sqlite:///path, or leave the option away"));
-    }
-    local_path(url, "sqlite://", "database_url")
-}
-
 fn local_path(url: &str, scheme: &str, key: &str) -> Outcome<PathBuf> {
     let path = url.strip_prefix(scheme).filter(|path| path.starts_with('/') && path.len() > 1);
     // A query or an escape would be taken for part of the name: rather refuse than guess.
@@ -306,14 +275,19 @@ mod tests {
     use super::*;
 
     fn load(lines: &str) -> Outcome<Config> {
-        Config::of(&Values::new(|_| None, |_| None, file::parse("f.toml", lines)?))
+        of(Role::Serve, lines)
+    }
+
+    fn of(role: Role, lines: &str) -> Outcome<Config> {
+        Config::of(role, &Values::new(|_| None, |_| None, file::parse("f.toml", lines)?))
     }
 
     #[test]
     fn nothing_has_to_be_configured() {
         let config = load("").unwrap();
         assert_eq!(config.listen.to_string(), "127.0.0.1:8640");
-        assert_eq!(config.catalog_file, PathBuf::from("./strongroom-data/catalog.sqlite"));
+        assert_eq!(config.catalog.shown(), "sqlite://./strongroom-data/catalog.sqlite");
+        assert!(!config.no_worker);
         assert_eq!(config.repository_dir, PathBuf::from("./strongroom-data/repository"));
         assert!(config.repository_by_default);
     }
@@ -344,10 +318,32 @@ mod tests {
     fn what_does_not_exist_yet_is_refused_by_name() {
         let refused = load("repository = 's3://bucket/x'").unwrap_err();
         assert_eq!((refused.exit, refused.message.contains("object stores")), (Exit::Refused, true));
-        assert_eq!(load("database_url = 'postgres://h/d'").unwrap_err().exit, Exit::Refused);
-        for wrong in ["repository = '/path'", "repository = 'file://path'", "repository = 'file:///a?b'"] {
+        for wrong in [
+            "database_url = 'mysql://h/d'",
+            "database_url = 'sqlite://d'",
+            "repository = '/path'",
+            "repository = 'file://path'",
+            "repository = 'file:///a?b'",
+        ] {
             assert_eq!(load(wrong).unwrap_err().exit, Exit::Usage, "{wrong}");
         }
         assert_eq!(load("repository = 'file:///a/b'").unwrap().repository_dir, PathBuf::from("/a/b"));
+    }
+
+    #[test]
+    fn a_worker_of_its_own_needs_what_it_can_share() {
+        let server = "database_url = 'postgres://u@127.0.0.1/d'";
+        let refused = of(Role::Worker, "repository = 'file:///r'").unwrap_err();
+        assert_eq!((refused.exit, refused.message.contains("PostgreSQL")), (Exit::Refused, true));
+        let refused = of(Role::Worker, server).unwrap_err();
+        assert_eq!((refused.exit, refused.message.contains("repository")), (Exit::Refused, true));
+        let both = format!("{server}\nrepository = 'file:///r'");
+        assert_eq!(of(Role::Worker, &both).unwrap().health_listen, None);
+        // A server's own address in a file that both read is not the worker's concern.
+        assert!(of(Role::Worker, &format!("{both}\nlisten = '0.0.0.0:1'")).is_ok());
+        let open = format!("{both}\nhealth_listen = '0.0.0.0:1'");
+        assert_eq!(of(Role::Worker, &open).unwrap_err().exit, Exit::Refused);
+        assert!(of(Role::Worker, &format!("{open}\ninsecure_http = true")).is_ok());
+        assert!(load(&format!("{server}\nno_worker = true")).unwrap().no_worker);
     }
 }

@@ -1,48 +1,115 @@
 //! `strongroom serve`: API, catalog and a local worker in one process, until it is told to stop.
+//! `strongroom worker`: the worker alone, beside servers and workers on the same catalog.
 
-use strongroom_api::{ApiSettings, Listen, TlsFiles};
+use std::net::SocketAddr;
+
+use strongroom_api::{ApiSettings, Listen, Pages, TlsFiles};
 use strongroom_service::work::Worker;
 use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::bootstrap::{self, Opened, read_credentials};
-use crate::config::{Config, ServeOptions};
+use crate::config::{CatalogPlace, Config, ServeOptions, WorkerOptions};
 use crate::exit::{Exit, Outcome, Stop};
 use crate::{output, telemetry};
 
 pub(crate) fn run(options: &ServeOptions) -> Outcome<()> {
     let config = Config::load(options)?;
     telemetry::start(&config.log, config.log_format)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    runtime()?.block_on(serve(&config))
+}
+
+pub(crate) fn run_worker(options: &WorkerOptions) -> Outcome<()> {
+    let config = Config::load_worker(options)?;
+    telemetry::start(&config.log, config.log_format)?;
+    runtime()?.block_on(work(&config))
+}
+
+fn runtime() -> Outcome<Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .map_err(|error| Stop::new(Exit::Failed, format!("the runtime does not start: {error}")))?;
-    runtime.block_on(serve(&config))
+        .map_err(|error| Stop::new(Exit::Failed, format!("the runtime does not start: {error}")))
 }
 
 async fn serve(config: &Config) -> Outcome<()> {
     let stop = stop_signal()?;
     let opened = bootstrap::open(config).await?;
-    let listener = TcpListener::bind(config.listen).await.map_err(|error| {
-        Stop::new(Exit::Failed, format!("{} cannot be listened on: {error}", config.listen))
-            .with_hint("stop what listens there, or give another --listen")
-    })?;
+    let listener = bind(config.listen, "--listen").await?;
     let endpoint = announce(config, &opened, &listener).await?;
     let settings = ApiSettings { region: config.region.clone(), ..ApiSettings::default() };
-    let tls = config.tls.clone().map(|(cert, key)| TlsFiles { cert, key });
-    let worker = Worker::new(opened.service.clone()).run(told(stop.clone()));
-    let worker = tokio::spawn(worker);
+    let worker = (!config.no_worker)
+        .then(|| tokio::spawn(Worker::new(opened.service.clone()).run(told(stop.clone()))));
     output::data(format_args!("listening on {endpoint}"));
-    let listen = Listen { listener, tls };
+    let listen = Listen { listener, tls: tls(config) };
     let served = strongroom_api::serve(listen, opened.service.clone(), settings, told(stop)).await;
-    if served.is_ok() {
+    if let (Ok(()), Some(worker)) = (&served, worker) {
         // It was told to stop as well, and hands back what it cannot finish.
         let _ = worker.await;
     }
     opened.catalog.close().await;
     tracing::info!("Stopped.");
     Ok(served?)
+}
+
+/// A worker without an API. Says on stdout that it works, and where it answers about its health.
+async fn work(config: &Config) -> Outcome<()> {
+    let stop = stop_signal()?;
+    let opened = bootstrap::open_existing(config).await?;
+    let worker = Worker::new(opened.service.clone());
+    output::note(format_args!("{}", about(config, &opened)));
+    if let Some(address) = config.health_listen {
+        let listener = bind(address, "--health-listen").await?;
+        output::data(format_args!("listening on {}", endpoint(config, &listener)?));
+        let settings = ApiSettings { pages: Pages::Health, ..ApiSettings::default() };
+        let listen = Listen { listener, tls: tls(config) };
+        let served = strongroom_api::serve(listen, opened.service.clone(), settings, told(stop.clone()));
+        tokio::spawn(async move {
+            if let Err(error) = served.await {
+                tracing::error!("Nobody is told about this worker's health any more: {}", error.chain());
+            }
+        });
+    }
+    output::data(format_args!("working as {}", worker.id()));
+    worker.run(told(stop)).await;
+    opened.catalog.close().await;
+    tracing::info!("Stopped.");
+    Ok(())
+}
+
+async fn bind(address: SocketAddr, option: &str) -> Outcome<TcpListener> {
+    TcpListener::bind(address).await.map_err(|error| {
+        Stop::new(Exit::Failed, format!("{address} cannot be listened on: {error}"))
+            .with_hint(format!("stop what listens there, or give another {option}"))
+    })
+}
+
+fn tls(config: &Config) -> Option<TlsFiles> {
+    config.tls.clone().map(|(cert, key)| TlsFiles { cert, key })
+}
+
+fn endpoint(config: &Config, listener: &TcpListener) -> Outcome<String> {
+    let address = listener
+        .local_addr()
+        .map_err(|error| Stop::new(Exit::Failed, format!("the listener has no address: {error}")))?;
+    let scheme = if config.tls.is_some() { "https" } else { "http" };
+    Ok(format!("{scheme}://{address}"))
+}
+
+/// What a process begins with, for people.
+fn about(config: &Config, opened: &Opened) -> String {
+    let catalog = match &config.catalog {
+        CatalogPlace::File(_) => "sqlite".to_owned(),
+        server @ CatalogPlace::Server(_) => server.shown(),
+    };
+    format!(
+        "strongroom {}  data {}  repository {} (encrypted)  catalog {catalog}",
+        env!("CARGO_PKG_VERSION"),
+        opened.data_dir.display(),
+        config.repository_dir.display()
+    )
 }
 
 /// Turns true at the first SIGTERM or SIGINT.
@@ -69,20 +136,11 @@ async fn told(mut stop: watch::Receiver<bool>) {
 
 /// Tells people and files where it listens, and what is missing.
 async fn announce(config: &Config, opened: &Opened, listener: &TcpListener) -> Outcome<String> {
-    let address = listener
-        .local_addr()
-        .map_err(|error| Stop::new(Exit::Failed, format!("the listener has no address: {error}")))?;
-    let scheme = if config.tls.is_some() { "https" } else { "http" };
-    let endpoint = format!("{scheme}://{address}");
+    let endpoint = endpoint(config, listener)?;
     if let Some(credentials) = read_credentials(&opened.data_dir)? {
         credentials.listen_at(&opened.data_dir, &endpoint)?;
     }
-    output::note(format_args!(
-        "strongroom {}  data {}  repository {} (encrypted)  catalog sqlite",
-        env!("CARGO_PKG_VERSION"),
-        opened.data_dir.display(),
-        config.repository_dir.display()
-    ));
+    output::note(format_args!("{}", about(config, opened)));
     if !opened.service.recovery_kit_printed().await? {
         output::note("! The recovery kit has not been saved. A lost disk would mean lost backups.");
         output::next("strongroom recovery-kit print > kit.txt      (and keep it somewhere else)");

@@ -232,12 +232,14 @@ impl PostgresServer {
     /// Ends the server as a power cut would end it: nothing is flushed, nothing said.
     pub fn kill9(&mut self) -> anyhow::Result<()> {
         let Some(mut process) = self.process.take() else { return Ok(()) };
+        let children = children_of(process.id())?;
         process.kill()?;
         process.wait()?;
-        // The children notice the death of their parent by themselves.
+        // The children notice the death of their parent by themselves; as long as one of them holds
+        // the shared memory, no server starts on this directory.
         let pid_file = self.data_dir.join("postmaster.pid");
         let deadline = Instant::now() + STOP_TIMEOUT;
-        while TcpListener::bind(("127.0.0.1", self.port)).is_err() && Instant::now() < deadline {
+        while children.iter().any(|child| is_alive(*child)) && Instant::now() < deadline {
             pause();
         }
         if pid_file.exists() {
@@ -388,6 +390,11 @@ fn children_of(parent: u32) -> anyhow::Result<Vec<Pid>> {
         }
     }
     Ok(children)
+}
+
+fn is_alive(pid: Pid) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
+    stat.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with('Z'))
 }
 
 /// Between two looks at a process that is starting or ending.

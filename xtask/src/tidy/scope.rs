@@ -17,6 +17,9 @@ pub(crate) const WITHOUT_SCOPE: &[(&str, &str)] = &[
     ("measurements", "what the worker did, in numbers"),
     ("repository_bytes", "one sum over all"),
     ("clock_reading", "the time"),
+    ("time_refresh", "the time of the catalog's server"),
+    ("time_keep", "the time of the catalog's server"),
+    ("clock_trouble", "the time of this machine"),
     ("issue_request_id", "a random number"),
     ("recovery_kit_printed", "a flag of the installation, for the warning at start"),
 ];

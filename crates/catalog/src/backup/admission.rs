@@ -36,7 +36,7 @@ impl Catalog {
             if manual {
                 refuse_name_taken_in_tx(tx, backup).await?;
             }
-            job::insert_in_tx(tx, job).await?;
+            job::insert_in_tx(tx, &self.inner, job).await?;
             insert_in_tx(tx, backup).await?;
             if manual {
                 quota::take_in_tx(tx, &backup.project_id).await?;

@@ -55,7 +55,7 @@ impl Catalog {
                 return Ok(DeleteAdmitted { job_id });
             }
             refuse_held_in_tx(tx, id).await?;
-            job::insert_in_tx(tx, job).await?;
+            job::insert_in_tx(tx, &self.inner, job).await?;
             query("UPDATE backups SET state = $3 WHERE id = $1 AND state = $2")
                 .bind(id.as_str())
                 .bind(found.state.word())

@@ -15,6 +15,7 @@ use crate::audit::{AuditEvent, audit_in_tx};
 use crate::backup::fail_in_tx;
 use crate::dialect::{Spelled, select_for_update};
 use crate::fault::{Fault, damaged, fenced};
+use crate::hints::tell_workers_in_tx;
 use crate::row::{Columns, to_json};
 use crate::transaction::writing;
 use crate::{Catalog, Inner, Tx};
@@ -123,6 +124,7 @@ impl Catalog {
                     "UPDATE jobs SET cancel_asked = 1, run_at = CASE WHEN run_at > $2 THEN $2 ELSE run_at END
                             WHERE id = $1";
                 query(mark).bind(id.as_str()).bind(to_micros(now)).execute(&mut **tx).await?;
+                tell_workers_in_tx(tx, &self.inner).await?;
             }
             audit_in_tx(tx, &self.inner, audit).await?;
             Ok(CancelAsked { ended })

@@ -15,6 +15,7 @@ use strongroom_core::time::to_micros;
 use super::{fenced_query, job_columns, job_from_row, of_fence};
 use crate::dialect::{Spelled, skipping_locked};
 use crate::fault::{Fault, fenced};
+use crate::hints::tell_workers_in_tx;
 use crate::row::{Columns, to_json};
 use crate::transaction::writing;
 use crate::{Catalog, Tx};
@@ -139,7 +140,10 @@ impl Catalog {
 
     /// Gives the job back because the worker stops: ready at once, the try not counted.
     pub async fn job_release(&self, fence: &Fence, now: Timestamp) -> Result<()> {
-        writing!(self, |tx| retry_in_tx(tx, fence, now, None, false).await)
+        writing!(self, |tx| {
+            retry_in_tx(tx, fence, now, None, false).await?;
+            tell_workers_in_tx(tx, &self.inner).await
+        })
     }
 }
 

@@ -16,10 +16,11 @@ use strongroom_core::{Error, ErrorKind, Result};
 use crate::audit::{AuditEvent, audit_in_tx};
 use crate::dialect::{Spelled, select_for_update};
 use crate::fault::{Fault, damaged};
+use crate::hints::tell_workers_in_tx;
 use crate::identity::maybe_project_id;
 use crate::row::{Columns, to_json};
 use crate::transaction::{reading, writing};
-use crate::{Catalog, Tx};
+use crate::{Catalog, Inner, Tx};
 
 pub use end::CancelAsked;
 pub(crate) use end::end_in_tx;
@@ -62,7 +63,7 @@ impl Catalog {
                     query_scalar(lock).bind(backup.as_str()).fetch_optional(&mut **tx).await?;
                 require_completed(state.as_deref())?;
             }
-            insert_in_tx(tx, job).await?;
+            insert_in_tx(tx, &self.inner, job).await?;
             audit_in_tx(tx, &self.inner, audit).await
         })
     }
@@ -142,7 +143,7 @@ fn require_completed(state: Option<&str>) -> Result<()> {
     }
 }
 
-pub(crate) async fn insert_in_tx(tx: &mut Tx, job: &Job) -> Result<(), Fault> {
+pub(crate) async fn insert_in_tx(tx: &mut Tx, inner: &Inner, job: &Job) -> Result<(), Fault> {
     if job.state != JobState::Ready {
         return Err(Error::internal("a job begins ready").into());
     }
@@ -163,7 +164,7 @@ pub(crate) async fn insert_in_tx(tx: &mut Tx, job: &Job) -> Result<(), Fault> {
     .bind(to_json(&job.progress)?)
     .execute(&mut **tx)
     .await?;
-    Ok(())
+    tell_workers_in_tx(tx, inner).await
 }
 
 /// A statement whose first three parameters are the fence.

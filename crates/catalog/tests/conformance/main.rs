@@ -15,6 +15,7 @@ mod outages;
 mod parallel;
 mod room;
 mod secrets;
+mod shared;
 mod storms;
 
 /// Runs each named case on each database.
@@ -77,5 +78,9 @@ on_every_database![
     parallel::a03_a_quota_under_parallel_requests_is_exact,
     parallel::p08_every_job_is_claimed_once,
     parallel::a_delete_asked_by_many_is_one_job,
+    shared::a_first_start_is_stored_wholly_and_once,
+    shared::a_first_start_that_breaks_leaves_nothing,
+    shared::a_hint_reaches_other_processes,
+    shared::t01_a_shared_database_has_a_clock_of_its_own,
     storms::p07_random_histories_keep_every_rule,
 ];

@@ -61,9 +61,14 @@ pub(crate) async fn sqlite_memory() -> Option<Room> {
     Some(Room::furnish("sqlite::memory:".to_owned(), Home::Elsewhere).await)
 }
 
-/// One server for all cases that run at the same time, one database for each; the last case that
-/// leaves stops the server.
 pub(crate) async fn postgres() -> Option<Room> {
+    let (url, server) = postgres_database().await?;
+    Some(Room::furnish(url, Home::Server(server)).await)
+}
+
+/// One server for all cases that run at the same time, one empty database for each; the last case
+/// that leaves stops the server.
+pub(crate) async fn postgres_database() -> Option<(String, Arc<PostgresServer>)> {
     static SERVER: Mutex<Weak<PostgresServer>> = Mutex::new(Weak::new());
     static DATABASES: AtomicU64 = AtomicU64::new(0);
     let prepared = tokio::task::spawn_blocking(|| {
@@ -78,14 +83,14 @@ pub(crate) async fn postgres() -> Option<Room> {
         Some((server, name))
     });
     let (server, name) = prepared.await.unwrap()?;
-    let url = format!("postgres://keeper:keeper@127.0.0.1:{}/{name}?sslmode=disable", server.port());
-    Some(Room::furnish(url, Home::Server(server)).await)
+    Some((format!("postgres://keeper:keeper@127.0.0.1:{}/{name}?sslmode=disable", server.port()), server))
 }
 
 fn start_postgres() -> PostgresServer {
     let conf = vec!["max_connections = 400".to_owned()];
     let server = PostgresServer::start(POSTGRES_VERSION, &Options { conf, ..Options::default() }).unwrap();
     server.psql("postgres", "CREATE ROLE keeper LOGIN PASSWORD 'keeper'").unwrap();
+    server.psql("postgres", "GRANT SET ON PARAMETER deadlock_timeout TO keeper").unwrap();
     server
 }
 

@@ -12,7 +12,7 @@ use postgres_protocol::authentication::sasl::{
 use postgres_protocol::message::frontend;
 use secrecy::ExposeSecret;
 use strongroom_core::engine::Source;
-use strongroom_core::{Error, ErrorKind};
+use strongroom_core::{Error, ErrorKind, limits};
 
 use super::watch::Watch;
 use super::{Connection, tls};
@@ -36,9 +36,10 @@ pub(super) fn log_in(
     purpose: Purpose<'_>,
     watch: &Watch<'_>,
 ) -> Result<()> {
+    let release_timeout = format!("{}ms", limits::SOURCE_SLOT_RELEASE_TIMEOUT_MS);
+    let for_replication = [("wal_sender_timeout", release_timeout.as_str())];
     let (target, settings): (_, &[(&str, &str)]) = match purpose {
-        // A sender that waits for us while the repository is slow is not a dead one.
-        Purpose::Replication => (("replication", "true"), &[("wal_sender_timeout", "10min")]),
+        Purpose::Replication => (("replication", "true"), &for_replication),
         Purpose::Sql { database } => (("database", database), &[]),
         Purpose::Session { database, settings } => (("database", database), settings),
     };

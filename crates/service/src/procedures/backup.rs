@@ -96,8 +96,8 @@ pub(super) fn give_up(context: &JobContext) -> Result<GivenUp> {
 
 /// The attempts that this and earlier claims of the job recorded, oldest first.
 fn recorded_attempts(context: &JobContext) -> Result<Vec<AttemptId>> {
-    let id = context.job.id.clone();
-    let steps = context.catalog(|catalog| async move { catalog.job_steps(&id).await })?;
+    let id = &context.job.id;
+    let steps = context.catalog(|catalog| async move { catalog.job_steps(id).await })?;
     let opened = steps.iter().filter(|step| step.name == "open");
     opened
         .map(|step| {
@@ -127,8 +127,8 @@ fn settle_attempts(context: &JobContext, lineage: &Lineage) -> Result<Option<Sea
 }
 
 fn instance_of(context: &JobContext, backup: &Backup) -> Result<Instance> {
-    let id = backup.instance_id.clone();
-    context.catalog(|catalog| async move { catalog.instance_by_id(&id).await })?.ok_or_else(|| {
+    let id = &backup.instance_id;
+    context.catalog(|catalog| async move { catalog.instance_by_id(id).await })?.ok_or_else(|| {
         Error::new(ErrorKind::InstanceNotFound, "The instance was removed before its backup began.")
     })
 }
@@ -244,8 +244,8 @@ fn stream(
 }
 
 fn catalog_record(context: &JobContext, backup: &Backup, instance: &Instance) -> Result<CatalogRecord> {
-    let id = backup.project_id.clone();
-    let project = context.catalog(|catalog| async move { catalog.project_find(&id).await })?;
+    let id = &backup.project_id;
+    let project = context.catalog(|catalog| async move { catalog.project_find(id).await })?;
     Ok(CatalogRecord {
         backup_id: backup.id.clone(),
         backup_name: backup.name.as_str().to_owned(),
@@ -316,9 +316,10 @@ fn publish(
     };
     let detail = json!({ "stored_bytes": summary.stored_bytes });
     let audit = context.audit("backup.complete", backup.id.as_str(), detail);
+    let (published, audit) = (&published, &audit);
     context.step("publish", || {
         context.catalog(|catalog| async move {
-            catalog.backup_publish(&context.fence, &backup.id, &published, &audit).await
+            catalog.backup_publish(&context.fence, &backup.id, published, audit).await
         })
     })?;
     tracing::info!(
@@ -340,8 +341,8 @@ fn measure(context: &JobContext, backup: &Backup, summary: &SealedSummary) {
         source_bytes: summary.totals.source_bytes,
         stored_bytes: summary.stored_bytes,
     });
-    let id = context.job.id.clone();
-    if let Ok(steps) = context.catalog(|catalog| async move { catalog.job_steps(&id).await }) {
+    let id = &context.job.id;
+    if let Ok(steps) = context.catalog(|catalog| async move { catalog.job_steps(id).await }) {
         measures.add_phases(backup.engine, context.job.attempts, &steps);
     }
 }

@@ -36,9 +36,10 @@ pub(super) fn run(context: &JobContext) -> Result<()> {
     let audit =
         context.audit("repository.checked", context.service.repository().id(), json!({ "result": outcome }));
     let now = context.service.clock_reading();
+    let (result, audit) = (&result, &audit);
     context.step("record", || {
         context
-            .catalog(|catalog| async move { catalog.job_succeed(&context.fence, &result, now, &audit).await })
+            .catalog(|catalog| async move { catalog.job_succeed(&context.fence, result, now, audit).await })
     })
 }
 

@@ -19,10 +19,10 @@ pub(super) fn run(context: &JobContext) -> Result<()> {
         context.record("forget", json!({ "attempt": attempt.to_string() }))?;
     }
     let audit = context.audit("backup.gone", backup.id.as_str(), json!({}));
-    let now = context.service.clock_reading();
+    let (backup, audit, now) = (&backup, &audit, context.service.clock_reading());
     context.step("remove", || {
         context.catalog(|catalog| async move {
-            catalog.backup_remove(&context.fence, &backup.id, &audit, now).await
+            catalog.backup_remove(&context.fence, &backup.id, audit, now).await
         })
     })
 }

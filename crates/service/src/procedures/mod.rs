@@ -62,8 +62,8 @@ fn level_of(context: &JobContext) -> Result<Level> {
 
 /// The backup a job is for.
 fn backup_of(context: &JobContext) -> Result<strongroom_core::backup::Backup> {
-    let id = context.job.backup_id.clone().ok_or_else(|| Error::internal("the job names no backup"))?;
+    let id = context.job.backup_id.as_ref().ok_or_else(|| Error::internal("the job names no backup"))?;
     context
-        .catalog(|catalog| async move { catalog.backup_by_id(&id).await })?
+        .catalog(|catalog| async move { catalog.backup_by_id(id).await })?
         .ok_or_else(|| Error::new(ErrorKind::BackupNotFound, "The backup is gone; nothing was done."))
 }

@@ -77,9 +77,10 @@ fn record(context: &JobContext, backup: &Backup, level: Level, found: Found) -> 
     merge(&mut result, details);
     let detail = json!({ "level": level, "result": outcome });
     let audit = context.audit("backup.verified", backup.id.as_str(), detail);
-    let now = verification.at;
+    let (now, id, verification, result, audit) =
+        (verification.at, &backup.id, &verification, &result, &audit);
     context.catalog(|catalog| async move {
-        catalog.verification_record(&context.fence, &backup.id, &verification, &result, now, &audit).await
+        catalog.verification_record(&context.fence, id, verification, result, now, audit).await
     })
 }
 

@@ -10,9 +10,9 @@ use strongroom_core::engine::{CancelToken, StopReason};
 use strongroom_core::id::WorkerId;
 use strongroom_core::job::{Fence, JobKind};
 use strongroom_core::progress::Progress;
-use strongroom_core::{Error, Result};
+use strongroom_core::{Error, ErrorKind, Result};
 use tokio::runtime::Handle;
-use tokio::task::{Id, JoinError, JoinSet};
+use tokio::task::{Id, JoinError, JoinHandle, JoinSet};
 
 use super::gate::Open;
 use super::lease_keeper::LeaseKeeper;
@@ -47,8 +47,14 @@ impl Worker {
         Self { service, id, gate, running: JoinSet::new(), held: HashMap::new() }
     }
 
+    /// Its name in leases and in the log.
+    pub fn id(&self) -> &WorkerId {
+        &self.id
+    }
+
     /// Works until `shutdown`, then drains: what cannot end in time is abandoned and ready again.
     pub async fn run(mut self, shutdown: impl Future<Output = ()>) {
+        let _hints = Hearing::start(self.service.clone());
         tokio::pin!(shutdown);
         self.clear_sandbox().await;
         loop {
@@ -92,6 +98,13 @@ impl Worker {
     async fn claim_all(&mut self) -> usize {
         while let Some(ended) = self.running.try_join_next_with_id() {
             self.ended(ended);
+        }
+        if let Err(error) = self.service.time_refresh().await {
+            tracing::warn!("The catalog's clock cannot be read, no work is taken: {}", error.chain());
+            return 0;
+        }
+        if self.service.clock_trouble().is_some() {
+            return 0;
         }
         let mut claims = 0;
         loop {
@@ -181,6 +194,31 @@ impl Worker {
     }
 }
 
+/// Hears the hints of other processes for as long as it lives. A hint only shortens the time until
+/// the next look.
+struct Hearing(JoinHandle<()>);
+
+impl Hearing {
+    fn start(service: Service) -> Option<Self> {
+        let mut hints = service.catalog().hints()?;
+        Some(Self(tokio::spawn(async move {
+            loop {
+                if let Err(error) = hints.next().await {
+                    tracing::debug!("Hints of other processes are not heard: {}", error.chain());
+                    tokio::time::sleep(service.parts().settings.poll_interval).await;
+                }
+                service.wake_worker();
+            }
+        })))
+    }
+}
+
+impl Drop for Hearing {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 /// Takes a job off the list of running ones, however its task ends.
 struct Live<'a>(&'a JobContext);
 
@@ -193,28 +231,25 @@ impl Drop for Live<'_> {
 /// One job from claim to end. A panic in it ends this job only.
 async fn run_job(context: JobContext) {
     let context = Arc::new(context);
-    context.service.live_begin(
-        &context.job.id,
-        LiveJob {
-            epoch: context.fence.epoch,
-            progress: context.progress.clone(),
-            cancel: context.cancel.clone(),
-            since: Instant::now(),
-        },
-    );
+    let live = LiveJob {
+        epoch: context.fence.epoch,
+        progress: context.progress.clone(),
+        cancel: context.cancel.clone(),
+        since: Instant::now(),
+    };
+    context.service.live_begin(&context.job.id, live.clone());
     let _live = Live(&context);
-    let _keeper = LeaseKeeper::start(
-        context.service.clone(),
-        context.fence.clone(),
-        context.cancel.clone(),
-        context.progress.clone(),
-    );
+    let _keeper = LeaseKeeper::start(context.service.clone(), context.fence.clone(), live);
     let working = context.clone();
     let worked = tokio::task::spawn_blocking(move || procedures::run(&working)).await;
     let result = worked.unwrap_or_else(|panicked| Err(Error::internal(panicked)));
     if let Err(error) = result
         && let Err(unsettled) = outcome::settle(&context, &error).await
     {
+        if unsettled.kind() == ErrorKind::Fenced {
+            tracing::warn!(job.id = %context.job.id, "The lease was lost; another worker owns the job.");
+            return;
+        }
         // The lease runs out and another claim settles the job.
         tracing::error!(job.id = %context.job.id, "The end of the job was not recorded: {}", unsettled.chain());
     }

@@ -23,7 +23,7 @@ use strongroom_repository::{
 };
 use strongroom_service::work::Worker;
 use strongroom_service::{
-    BackupFilter, BackupRef, Engines, NewInstance, Parts, Scope, Service, Settings, first_start,
+    BackupFilter, BackupRef, Engines, FirstStart, NewInstance, Parts, Scope, Service, Settings,
 };
 use strongroom_testkit::store::FaultyStore;
 use tempfile::TempDir;
@@ -153,7 +153,9 @@ impl Room {
             engine: ScriptedEngine::new(),
         };
         let judge = ground.process(settings()).await;
-        let made = first_start(&judge.catalog, &*ground.random, ground.clock.now(), "eu-de").await.unwrap();
+        let first = FirstStart::plan(&*ground.random, ground.clock.now(), "eu-de");
+        first.store(&judge.catalog, "repository").await.unwrap();
+        let made = first.bootstrap();
         let scope = scope_of(&judge.service, &made.token).await;
         let instance = judge.service.instance_add(&scope, new_instance("shop")).await.unwrap();
         let Ground { objects, clock, random, key, engine, .. } = ground;
@@ -164,7 +166,7 @@ impl Room {
             random,
             key,
             engine,
-            token: made.token,
+            token: made.token.clone(),
             instance: instance.instance.unwrap(),
             judge,
             expected: Mutex::default(),

@@ -88,20 +88,20 @@ pub(crate) struct Credentials {
 }
 
 impl Credentials {
-    pub(super) fn new(made: Bootstrap, data_dir: &Path, region: &str) -> Self {
+    pub(super) fn new(made: &Bootstrap, data_dir: &Path, region: &str) -> Self {
         Self {
             endpoint: String::new(),
             region: region.to_owned(),
-            domain_id: made.domain_id,
-            domain_name: made.domain_name,
-            user_id: made.user_id,
-            user_name: made.user_name,
-            password: made.password,
-            project_id: made.project_id,
-            project_name: made.project_name,
-            token: made.token,
-            access_key: made.access_key,
-            secret_key: made.secret_key,
+            domain_id: made.domain_id.clone(),
+            domain_name: made.domain_name.clone(),
+            user_id: made.user_id.clone(),
+            user_name: made.user_name.clone(),
+            password: made.password.clone(),
+            project_id: made.project_id.clone(),
+            project_name: made.project_name.clone(),
+            token: made.token.clone(),
+            access_key: made.access_key.clone(),
+            secret_key: made.secret_key.clone(),
             openrc: data_dir.join("openrc").display().to_string(),
         }
     }

@@ -51,6 +51,7 @@ pub(crate) fn run(cli: &Cli) -> Outcome<Exit> {
     };
     match &cli.command {
         Command::Serve(options) => serve::run(&options.in_data_dir(&cli.client)).map(|()| Exit::Done),
+        Command::Worker(options) => serve::run_worker(&options.in_data_dir(&cli.client)).map(|()| Exit::Done),
         Command::Config(ConfigVerb::Check(options)) => {
             config_check(&Config::load(&options.in_data_dir(&cli.client))?, format);
             Ok(Exit::Done)

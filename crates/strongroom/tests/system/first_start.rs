@@ -138,12 +138,15 @@ fn configuration_is_told_by_its_place() {
         (room.credential("region"), room.credential("project_name")),
         ("eu-nl".into(), "eu-nl".into())
     );
-    for wrong in
-        [["--listen", "0.0.0.0:0"], ["--repository", "s3://bucket"], ["--database-url", "postgres://h/d"]]
-    {
+    for (exit, wrong) in [
+        (4, ["--listen", "0.0.0.0:0"]),
+        (4, ["--repository", "s3://bucket"]),
+        (2, ["--database-url", "mysql://u@h/d"]),
+        (2, ["--database-url", "postgres://h/d"]),
+    ] {
         let mut other = Room::empty();
         other.options = wrong.map(str::to_owned).to_vec();
-        other.serve_refused().expect(4);
+        other.serve_refused().expect(exit);
         assert!(!other.data_dir().exists(), "{wrong:?} made something");
     }
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test ends with the first thing that is not as it should be")]
 
 mod room;
+mod site;
 mod source;
 
 mod block_lists;
@@ -17,3 +18,4 @@ mod random_kills;
 mod seed_call;
 mod tls;
 mod versions;
+mod workers;

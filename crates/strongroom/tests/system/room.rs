@@ -11,9 +11,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_strongroom");
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_strongroom");
 /// Longer than the drain that is promised.
-const STOP_TIMEOUT: Duration = Duration::from_secs(40);
+pub(crate) const STOP_TIMEOUT: Duration = Duration::from_secs(40);
 
 pub(crate) struct Room {
     pub(crate) scratch: TempDir,
@@ -97,7 +97,7 @@ impl Room {
         fs::read_to_string(self.scratch.path().join("serve.log")).unwrap_or_default()
     }
 
-    fn serve_command(&self) -> Command {
+    pub(crate) fn serve_command(&self) -> Command {
         let mut command = match self.descriptors {
             None => Command::new(PROGRAM),
             Some(number) => {
@@ -181,12 +181,20 @@ impl Room {
 
     /// One request with the administrator's token.
     pub(crate) fn http(&self, method: &str, path: &str, body: &str) -> Answer {
+        self.ask(method, path, &format!("X-Auth-Token: {}\r\n", self.credential("token")), body)
+    }
+
+    /// One request of a page that needs no token.
+    pub(crate) fn http_open(&self, path: &str) -> Answer {
+        self.ask("GET", path, "", "")
+    }
+
+    fn ask(&self, method: &str, path: &str, headers: &str, body: &str) -> Answer {
         let authority = self.endpoint.strip_prefix("http://").unwrap();
         let mut stream = TcpStream::connect(authority).unwrap();
         let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: {authority}\r\nX-Auth-Token: {}\r\nContent-Type: application/json\r\n\
+            "{method} {path} HTTP/1.1\r\nHost: {authority}\r\n{headers}Content-Type: application/json\r\n\
              Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
-            self.credential("token"),
             body.len()
         );
         stream.write_all(request.as_bytes()).unwrap();
@@ -236,7 +244,7 @@ fn dechunked(mut rest: &str) -> String {
 }
 
 /// Nothing of the environment of whoever runs the tests.
-fn scrub(command: &mut Command) {
+pub(crate) fn scrub(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("STRONGROOM_") {
             command.env_remove(name);

@@ -1,11 +1,13 @@
 //! The database that is backed up in the stories.
 
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
 use std::time::Duration;
 
 use strongroom_testkit::postgres::{Options, PostgresServer};
 
-use crate::room::{Room, until};
+use crate::room::{Room, pause, until};
 
 pub(crate) const VERSION: u32 = 15;
 pub(crate) const ROLE: &str = "keeper";
@@ -63,26 +65,12 @@ impl Source {
     }
 
     pub(crate) fn register_as(&self, room: &Room, name: &str) -> serde_json::Value {
-        let file = room.scratch.path().join("password");
-        std::fs::write(&file, format!("{PASSWORD}\n")).unwrap();
-        let (port, file) = (self.server.port().to_string(), file.display().to_string());
-        room.json(&[
-            "instance",
-            "add",
-            name,
-            "--engine",
-            "postgresql",
-            "--host",
-            "127.0.0.1",
-            "--port",
-            &port,
-            "--user",
-            ROLE,
-            "--tls",
-            "disable",
-            "--password-file",
-            &file,
-        ])
+        register_at(room, name, self.server.port())
+    }
+
+    /// Registers it behind a slow line: a backup of it takes long enough to be interrupted.
+    pub(crate) fn register_slow(&self, room: &Room, name: &str, bytes_per_s: u64) {
+        register_at(room, name, slow_line(self.server.port(), bytes_per_s));
     }
 
     /// Slots and replication sessions that are open at this moment.
@@ -92,11 +80,68 @@ impl Source {
         self.server.psql("postgres", query).unwrap().parse().unwrap()
     }
 
+    /// Replication slots of ours.
+    pub(crate) fn slots(&self) -> u32 {
+        self.server.psql("postgres", "select count(*) from pg_replication_slots").unwrap().parse().unwrap()
+    }
+
     /// No slot and no backup session of ours is left.
     #[track_caller]
     pub(crate) fn is_released(&self) {
         until("the source is released", Duration::from_mins(2), || (self.sessions() == 0).then_some(()));
     }
+}
+
+fn register_at(room: &Room, name: &str, port: u16) -> serde_json::Value {
+    let file = room.scratch.path().join("password");
+    std::fs::write(&file, format!("{PASSWORD}\n")).unwrap();
+    let (port, file) = (port.to_string(), file.display().to_string());
+    room.json(&[
+        "instance",
+        "add",
+        name,
+        "--engine",
+        "postgresql",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        &port,
+        "--user",
+        ROLE,
+        "--tls",
+        "disable",
+        "--password-file",
+        &file,
+    ])
+}
+
+/// Passes connections on to a port of loopback; what comes back from there passes slowly. It lives as
+/// long as the test's process.
+fn slow_line(to: u16, bytes_per_s: u64) -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for client in listener.incoming().map_while(Result::ok) {
+            let Ok(server) = TcpStream::connect(("127.0.0.1", to)) else { continue };
+            let (from_client, to_server) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            std::thread::spawn(move || pass_on(from_client, to_server, None));
+            std::thread::spawn(move || pass_on(server, client, Some(bytes_per_s)));
+        }
+    });
+    port
+}
+
+fn pass_on(mut from: TcpStream, mut to: TcpStream, bytes_per_s: Option<u64>) {
+    let mut piece = vec![0; 32 << 10];
+    while let Ok(length @ 1..) = from.read(&mut piece) {
+        if to.write_all(&piece[..length]).is_err() {
+            break;
+        }
+        if let Some(rate) = bytes_per_s {
+            pause(Duration::from_micros(length as u64 * 1_000_000 / rate));
+        }
+    }
+    let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
 }
 
 /// Restores and compares: the proof that a backup is what COMPLETED says.
