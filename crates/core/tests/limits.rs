@@ -76,11 +76,8 @@ fn a_lease_ends_soon_enough_for_the_promise() {
 /// several heartbeats that are not answered.
 #[test]
 fn heartbeats_come_often_enough() {
-    const {
-        assert!(
-            HEARTBEAT_INTERVAL_MS <= 2_000 && HEARTBEAT_INTERVAL_MS.cast_signed() * 3 <= LEASE_DURATION_MS
-        )
-    };
+    const { assert!(HEARTBEAT_INTERVAL_MS <= 2_000) };
+    const { assert!(HEARTBEAT_INTERVAL_MS.cast_signed() * 3 <= LEASE_DURATION_MS) };
     const { assert!(CLOCK_OFFSET_MS_MAX * 3 <= LEASE_DURATION_MS, "no clock that is trusted ends a lease") };
     const { assert!(SOURCE_SLOT_RELEASE_TIMEOUT_MS < 120_000, "a slot goes within two minutes") };
 }
