@@ -17,5 +17,6 @@ mod restores;
 mod room;
 mod steps;
 mod store_faults;
+mod storm;
 mod subject;
 mod workers;

@@ -48,6 +48,13 @@ impl Clock for TestClock {
 #[derive(Debug, Default)]
 pub(crate) struct CountedRandomness(AtomicU64);
 
+impl CountedRandomness {
+    /// Other bytes than those of other beginnings.
+    pub(crate) fn beginning_at(count: u64) -> Self {
+        Self(AtomicU64::new(count))
+    }
+}
+
 impl Randomness for CountedRandomness {
     fn fill(&self, bytes: &mut [u8]) {
         for chunk in bytes.chunks_mut(32) {
@@ -83,14 +90,14 @@ pub(crate) struct Process {
 }
 
 /// What a process is begun with.
-struct Ground {
-    url: String,
-    data_dir: std::path::PathBuf,
-    objects: MemoryStore,
-    clock: Arc<TestClock>,
-    random: Arc<CountedRandomness>,
-    key: RecoveryKey,
-    engine: Arc<ScriptedEngine>,
+pub(crate) struct Ground {
+    pub(crate) url: String,
+    pub(crate) data_dir: std::path::PathBuf,
+    pub(crate) objects: MemoryStore,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) random: Arc<CountedRandomness>,
+    pub(crate) key: RecoveryKey,
+    pub(crate) engine: Arc<ScriptedEngine>,
 }
 
 impl Ground {
@@ -98,7 +105,7 @@ impl Ground {
         Catalog::open(&self.url, CATALOG_KEY, self.random.clone(), self.clock.now()).await.unwrap()
     }
 
-    async fn process(&self, settings: Settings) -> Process {
+    pub(crate) async fn process(&self, settings: Settings) -> Process {
         let catalog = self.catalog().await;
         let store = FaultyStore::new(Arc::new(self.objects.clone()));
         let (handle, dying) = (Handle::current(), catalog.clone());
@@ -147,7 +154,7 @@ impl Room {
             url: format!("sqlite://{}", folder.path().join("catalog.db").display()),
             data_dir: folder.path().to_owned(),
             objects,
-            clock,
+            clock: clock.clone(),
             random,
             key,
             engine: ScriptedEngine::new(),
@@ -158,7 +165,7 @@ impl Room {
         let made = first.bootstrap();
         let scope = scope_of(&judge.service, &made.token).await;
         let instance = judge.service.instance_add(&scope, new_instance("shop")).await.unwrap();
-        let Ground { objects, clock, random, key, engine, .. } = ground;
+        let Ground { objects, random, key, engine, .. } = ground;
         Self {
             folder,
             objects,
@@ -259,30 +266,7 @@ impl Room {
 
     /// Everything a backup holds, read through the service.
     pub(crate) async fn read(&self, backup: &Backup) -> Result<Database> {
-        let wanted = BackupRef::Id(backup.id.clone());
-        let (_, reader) = self.judge.service.content_open(&self.scope().await, &wanted).await?;
-        let (mut paths, mut segments, mut out) = (Vec::new(), Vec::new(), Database::new());
-        reader.members(&mut |entry| {
-            let path = entry.path.as_bytes().to_vec();
-            segments.extend((0..entry.segments).map(|segment| (entry.index, segment)));
-            let is_file = entry.kind == strongroom_core::member::MemberKind::File;
-            let content = is_file.then(|| vec![0; usize::try_from(entry.size).unwrap()]);
-            out.insert(path.clone(), Node { content, mode: entry.mode, mtime_s: entry.mtime_s });
-            paths.push(path);
-            Ok(())
-        })?;
-        reader.read_segments(&segments, &mut |frame| {
-            let node = out.get_mut(&paths[usize::try_from(frame.member).unwrap()]).unwrap();
-            let (content, start) = (node.content.as_mut().unwrap(), usize::try_from(frame.offset).unwrap());
-            match frame.body {
-                FrameBody::Data(data) => content[start..start + data.len()].copy_from_slice(&data),
-                FrameBody::Fill { byte, length } => {
-                    content[start..start + usize::try_from(length).unwrap()].fill(byte);
-                }
-            }
-            Ok(())
-        })?;
-        Ok(out)
+        read(&self.judge.service, &self.scope().await, backup).await
     }
 
     pub(crate) fn expected(&self, backup: &Backup) -> Database {
@@ -354,12 +338,39 @@ impl Room {
     }
 }
 
-async fn scope_of(service: &Service, token: &str) -> Scope {
+/// Everything a backup holds, read through the service.
+pub(crate) async fn read(service: &Service, scope: &Scope, backup: &Backup) -> Result<Database> {
+    let (_, reader) = service.content_open(scope, &BackupRef::Id(backup.id.clone())).await?;
+    let (mut paths, mut segments, mut out) = (Vec::new(), Vec::new(), Database::new());
+    reader.members(&mut |entry| {
+        let path = entry.path.as_bytes().to_vec();
+        segments.extend((0..entry.segments).map(|segment| (entry.index, segment)));
+        let is_file = entry.kind == strongroom_core::member::MemberKind::File;
+        let content = is_file.then(|| vec![0; usize::try_from(entry.size).unwrap()]);
+        out.insert(path.clone(), Node { content, mode: entry.mode, mtime_s: entry.mtime_s });
+        paths.push(path);
+        Ok(())
+    })?;
+    reader.read_segments(&segments, &mut |frame| {
+        let node = out.get_mut(&paths[usize::try_from(frame.member).unwrap()]).unwrap();
+        let (content, start) = (node.content.as_mut().unwrap(), usize::try_from(frame.offset).unwrap());
+        match frame.body {
+            FrameBody::Data(data) => content[start..start + data.len()].copy_from_slice(&data),
+            FrameBody::Fill { byte, length } => {
+                content[start..start + usize::try_from(length).unwrap()].fill(byte);
+            }
+        }
+        Ok(())
+    })?;
+    Ok(out)
+}
+
+pub(crate) async fn scope_of(service: &Service, token: &str) -> Scope {
     let caller = service.authenticate(Some(token)).await.unwrap();
     service.own_scope(&caller, &RequestId::from_stored("r".repeat(32)))
 }
 
-fn new_instance(name: &str) -> NewInstance {
+pub(crate) fn new_instance(name: &str) -> NewInstance {
     NewInstance {
         name: InstanceName::parse(name).unwrap(),
         engine: EngineKind::PostgreSql,

@@ -107,6 +107,11 @@ impl Site {
         Done::of(&command.output().unwrap())
     }
 
+    /// What the workers of this name have said, one after the other.
+    pub(crate) fn worker_log(&self, name: &str) -> String {
+        read(&self.room.scratch.path().join(format!("{name}.log")))
+    }
+
     /// One value of the catalog, asked past everybody.
     pub(crate) fn row(&self, sql: &str) -> String {
         self.catalog.psql("catalog", sql).unwrap()

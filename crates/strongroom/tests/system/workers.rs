@@ -6,6 +6,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use strongroom_core::limits;
+use strongroom_testkit::depth;
 
 use crate::room::{Done, Room, files, pause, until};
 use crate::site::{CATALOG_PASSWORD, Site, Worker, catalog_server, catalog_url};
@@ -187,6 +188,71 @@ fn p08_workers_beside_each_other_do_each_job_once() {
     assert_eq!(log.matches("Job claimed.").count(), JOBS, "each is claimed once, by one worker");
     let busy = workers.iter().filter(|worker| worker.log().contains("Job claimed.")).count();
     assert!(busy > 1, "the work is shared");
+}
+
+/// Eight processes, killed at random and replaced: the storm of the service's tests, with nothing of
+/// a test in it but the kills.
+#[test]
+fn p03_p08_a_storm_of_processes() {
+    let (rounds, checks) = depth::choose((10, 60), (60, 400));
+    let (site, source) = (Site::serving(), Source::filled(1));
+    let names: Vec<String> = (0..8).map(|number| format!("shop-{number}")).collect();
+    let mut workers: Vec<Worker> = (0..8).map(|number| site.worker(&format!("worker-{number}"))).collect();
+    for name in &names {
+        source.register_as(&site.room, name);
+        site.create(name, &format!("of-{name}"));
+    }
+    for name in &names {
+        ended(&site, &format!("of-{name}"));
+    }
+    let backups: Vec<String> = site.row("select id from backups").lines().map(str::to_owned).collect();
+    let (mut asked, mut kills, mut seed) = (0, 0, 0x9e37_79b9_u32);
+    for round in 0..rounds {
+        while asked < checks * (round + 1) / rounds {
+            let path = format!("/strongroom/v1/backups/{}/verify", backups[asked % backups.len()]);
+            assert_eq!(site.room.http("POST", &path, r#"{"level":"decode"}"#).status, 202);
+            asked += 1;
+        }
+        for name in &names {
+            // Where one is running already, that one is enough.
+            let _ = site.room.run(&["backup", "create", name, "--name", &format!("round-{round}-{name}")]);
+        }
+        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let unlucky = (seed >> 16) as usize % workers.len();
+        pause(Duration::from_millis(u64::from(seed >> 20) % 700));
+        workers[unlucky].kill();
+        kills += 1;
+        workers[unlucky] = site.worker(&format!("worker-{unlucky}"));
+    }
+    until("every job ends", SETTLED, || {
+        (site.row("select count(*) from jobs where finished is null") == "0").then_some(())
+    });
+    let failed = "select count(*) from jobs where state <> 'succeeded'";
+    assert_eq!(site.row(failed), "0");
+    // One event a success, written with it; one seal a backup.
+    let jobs: u32 = site.row("select count(*) from jobs").parse().unwrap();
+    let events = "select count(*) from audit_events where action in ('backup.complete', 'backup.verified')";
+    assert_eq!(site.row(events), jobs.to_string());
+    let completed = site.row("select count(*) from backups where state = 'completed'");
+    assert_eq!(
+        site.row("select count(distinct attempt_id) from backups where state = 'completed'"),
+        completed
+    );
+    let log: String = (0..8).map(|number| site.worker_log(&format!("worker-{number}"))).collect();
+    let mut claims: Vec<&str> =
+        log.lines().filter_map(|line| line.split_once("Job claimed. ")).map(|(_, what)| what).collect();
+    let said = claims.len();
+    claims.sort_unstable();
+    claims.dedup();
+    assert_eq!(claims.len(), said, "a claim was held by two workers");
+    assert!(said >= jobs as usize);
+    let lost = site.row("select coalesce(sum(leases_lost), 0) from jobs");
+    depth::report(format_args!("storm of processes: {jobs} jobs, {kills} kills, {lost} leases taken over"));
+    drop(workers);
+    source.is_released();
+    let last = site.worker("last");
+    site.room.run(&["repository", "check", "--level", "decode", "--progress", "none"]).expect(0);
+    drop(last);
 }
 
 /// Asked on the server, heard by the worker; and how far it is, the other way.
