@@ -89,7 +89,7 @@ impl Service {
         let mut writer = ContentWriter::new(sink);
         writer.begin()?;
         for wanted in segments {
-            let read = reader.read_segments(&[*wanted], &mut |frame| writer.frame(&frame));
+            let read = reader.read_segments(&[*wanted], &mut |frame| writer.frame(frame));
             if let Err(error) = read {
                 tracing::warn!(request.id = request_id, "Reading a backup failed: {}", error.chain());
                 return writer.error(&error, request_id);

@@ -193,8 +193,8 @@ async fn what_a_restore_needs_comes_over_the_wire_exactly() {
     let reply = asked(&room, content(&json!(wanted))).await;
     assert_eq!((reply.status, reply.header("Content-Type")), (200, Some("application/octet-stream")));
     let (mut parser, mut ended) = (ContentParser::new(), 0);
-    parser.push(&reply.body);
-    while let Some(event) = parser.next().unwrap() {
+    let mut body = &reply.body[..];
+    while let Some(event) = parser.next(&mut body).unwrap() {
         match event {
             ContentEvent::Frame(frame) => {
                 let (start, target) = (frame.offset as usize, &mut found[frame.member as usize].1);
@@ -260,9 +260,9 @@ async fn wishes_for_content_that_make_no_sense_are_refused() {
     // A segment that the backup does not have ends the stream with an error, not with silence.
     let reply = asked(&room, content(&json!([[99, 0]]))).await;
     let mut parser = ContentParser::new();
-    parser.push(&reply.body);
+    let mut body = &reply.body[..];
     let refused = loop {
-        match parser.next() {
+        match parser.next(&mut body) {
             Ok(Some(_)) => {}
             Ok(None) => panic!("the stream ended well"),
             Err(refused) => break refused,
@@ -280,9 +280,9 @@ async fn a_damaged_pack_ends_the_stream_with_an_error_and_no_wrong_byte() {
     let reply = asked(&room, content(&json!([[large["index"], 0]]))).await;
     let wanted = &members()[&b"data/base/1/16384".to_vec()];
     let mut parser = ContentParser::new();
-    parser.push(&reply.body);
+    let mut body = &reply.body[..];
     let refused = loop {
-        match parser.next() {
+        match parser.next(&mut body) {
             Ok(Some(ContentEvent::Frame(frame))) => {
                 let FrameBody::Data(data) = frame.body else { panic!("noise is no fill") };
                 assert!(data == wanted[frame.offset as usize..][..data.len()], "a wrong byte");

@@ -1,6 +1,6 @@
 //! A backup opened for reading. While it lives, its intents keep the packs from the sweep.
 
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use strongroom_core::id::AttemptId;
@@ -61,6 +61,8 @@ pub struct BackupReader {
     /// Members before each page.
     page_starts: Vec<u64>,
     intents: Mutex<Intents>,
+    /// Readers that nobody uses at present; as many as ever read at once.
+    spare: Mutex<Vec<ChunkReader>>,
 }
 
 struct Intents {
@@ -95,7 +97,14 @@ impl BackupReader {
                     page_starts.push(members);
                     members += u64::from(page.members);
                 }
-                Ok(Self { lineage: lineage.clone(), tree, summary, page_starts, intents })
+                Ok(Self {
+                    lineage: lineage.clone(),
+                    tree,
+                    summary,
+                    page_starts,
+                    intents,
+                    spare: Mutex::new(Vec::new()),
+                })
             }
             Err(error) => {
                 let _ = shared.store.delete(&key);
@@ -142,7 +151,11 @@ impl BackupReader {
         wanted: &[(u64, u32)],
         out: &mut dyn FnMut(Frame) -> Result<()>,
     ) -> Result<()> {
-        let mut reader = ChunkReader::new(self.lineage.shared.store.clone(), self.lineage.keys.clone());
+        // Many calls ask for one small file each: what a reader has set up serves all of them.
+        let spare = self.spare().pop();
+        let mut reader = spare.unwrap_or_else(|| {
+            ChunkReader::new(self.lineage.shared.store.clone(), self.lineage.keys.clone())
+        });
         for (member, segment) in wanted {
             self.renew_intent()?;
             let entry = self.entry(*member)?;
@@ -152,7 +165,12 @@ impl BackupReader {
                 out(Frame { member: *member, segment: *segment, offset: base + offset, body })
             })?;
         }
+        self.spare().push(reader);
         Ok(())
+    }
+
+    fn spare(&self) -> MutexGuard<'_, Vec<ChunkReader>> {
+        self.spare.lock().expect("no thread panics while it holds the spare readers")
     }
 
     fn entry(&self, member: u64) -> Result<Entry> {
@@ -241,8 +259,9 @@ pub(crate) fn read_leaves(
 ) -> Result<()> {
     let mut offset = 0;
     let mut fill: Option<(u64, u8, u64)> = None;
+    let mut ahead = ReadAhead::new();
     for window in leaves.chunks(WINDOW_CHUNKS) {
-        let mut ahead = plan_window(reader, window)?;
+        plan_window(reader, window, &mut ahead)?;
         for leaf in window {
             let length = u64::from(leaf.plain_length);
             match (&leaf.body, &mut fill) {
@@ -267,11 +286,11 @@ pub(crate) fn read_leaves(
     }
 }
 
-fn plan_window(reader: &ChunkReader, window: &[Leaf]) -> Result<ReadAhead> {
+fn plan_window(reader: &ChunkReader, window: &[Leaf], ahead: &mut ReadAhead) -> Result<()> {
     let mut wanted: Vec<Location> = window.iter().flat_map(Leaf::chain).copied().collect();
     wanted.sort_by_key(|at| (at.pack, at.generation, at.offset));
     wanted.dedup();
-    let mut ahead = ReadAhead::new();
+    ahead.clear();
     let near = |a: &Location, b: &Location| {
         (a.pack, a.generation) == (b.pack, b.generation)
             && b.offset.saturating_sub(a.offset.saturating_add(a.length)) < GAP_BYTES_MAX
@@ -282,10 +301,10 @@ fn plan_window(reader: &ChunkReader, window: &[Leaf]) -> Result<ReadAhead> {
             let too_long = at < neighbours.len()
                 && neighbours[at].offset + neighbours[at].length - neighbours[start].offset > RANGE_BYTES_MAX;
             if too_long || at == neighbours.len() {
-                reader.read_run(&neighbours[start..at], &mut ahead)?;
+                reader.read_run(&neighbours[start..at], ahead)?;
                 start = at;
             }
         }
     }
-    Ok(ahead)
+    Ok(())
 }

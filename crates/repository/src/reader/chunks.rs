@@ -1,6 +1,7 @@
 //! Decodes chunks from their chain of records. Every chunk's id is checked on every read.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use strongroom_core::Result;
@@ -25,8 +26,46 @@ pub(crate) struct ChunkReader {
     pack_keys: HashMap<(PackId, bool), SealingKey>,
 }
 
-/// Bytes of records that were read ahead, by location.
-pub(crate) type ReadAhead = HashMap<(PackId, u16), Vec<u8>>;
+/// Records that were read ahead, by location, in buffers that are used again.
+#[derive(Default)]
+pub(crate) struct ReadAhead {
+    /// The first `used` hold what was read.
+    runs: Vec<Vec<u8>>,
+    used: usize,
+    records: HashMap<(PackId, u16), (usize, Range<usize>)>,
+}
+
+/// Buffers beyond this are given back before the next reads.
+const RUNS_KEPT_BYTES: usize = 16 << 20;
+
+impl ReadAhead {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    /// Forgets what was read, not the buffers.
+    pub(crate) fn clear(&mut self) {
+        self.records.clear();
+        self.used = 0;
+        if self.runs.iter().map(Vec::capacity).sum::<usize>() > RUNS_KEPT_BYTES {
+            self.runs.clear();
+        }
+    }
+
+    /// The ciphertext of a record, to be opened in place; once, because opening destroys it.
+    fn take(&mut self, at: &Location) -> Option<&mut [u8]> {
+        let (run, range) = self.records.remove(&(at.pack, at.slot))?;
+        self.runs.get_mut(run)?.get_mut(range)
+    }
+
+    fn next_buffer(&mut self) -> (usize, &mut Vec<u8>) {
+        if self.used == self.runs.len() {
+            self.runs.push(Vec::new());
+        }
+        self.used += 1;
+        (self.used - 1, &mut self.runs[self.used - 1])
+    }
+}
 
 impl ChunkReader {
     pub(crate) fn new(store: Arc<dyn Store>, keys: Arc<LineageKeys>) -> Self {
@@ -41,11 +80,11 @@ impl ChunkReader {
         };
         let mut plain: Option<Vec<u8>> = None;
         for at in chain {
-            let ciphertext = match ahead.remove(&(at.pack, at.slot)) {
-                Some(bytes) => bytes,
-                None => self.read(at)?,
+            let opened = match ahead.take(at) {
+                Some(bytes) => self.open(PackKind::Data, at, bytes, plain.as_deref()),
+                None => self.open(PackKind::Data, at, &mut self.read(at)?, plain.as_deref()),
             };
-            plain = Some(self.open(PackKind::Data, at, ciphertext, plain.as_deref())?);
+            plain = Some(opened?);
         }
         let plain = plain.unwrap_or_default();
         if self.keys.chunk_id(&plain) != *id {
@@ -58,14 +97,14 @@ impl ChunkReader {
     /// record is authentic, and what is stored on top of it is checked by its own id.
     pub(crate) fn root_of(&mut self, chain: &[Location]) -> Result<Vec<u8>> {
         let Some(root) = chain.first() else { return Ok(Vec::new()) };
-        let ciphertext = self.read(root)?;
-        self.open(PackKind::Data, root, ciphertext, None)
+        let mut ciphertext = self.read(root)?;
+        self.open(PackKind::Data, root, &mut ciphertext, None)
     }
 
     /// The plaintext of a segment, directory page or roster part.
     pub(crate) fn node(&mut self, node: &NodeRef) -> Result<Vec<u8>> {
-        let ciphertext = self.read(&node.at)?;
-        let plain = self.open(PackKind::Meta, &node.at, ciphertext, None)?;
+        let mut ciphertext = self.read(&node.at)?;
+        let plain = self.open(PackKind::Meta, &node.at, &mut ciphertext, None)?;
         if self.keys.chunk_id(&plain) != node.id {
             return Err(self.damaged(Some(&node.at), "a part of the manifest is not what was written"));
         }
@@ -91,16 +130,16 @@ impl ChunkReader {
         let key = layout::pack(&self.keys.lineage, first.pack, first.generation);
         let end = u64::from(last.offset) + u64::from(last.length);
         let length = (end - u64::from(first.offset)) as usize;
-        let bytes = self
-            .store
-            .get_range(&key, u64::from(first.offset), length)?
-            .ok_or_else(|| frame::missing(&key))?;
+        let (number, bytes) = ahead.next_buffer();
+        if !self.store.get_range_into(&key, u64::from(first.offset), length, bytes)? {
+            return Err(frame::missing(&key));
+        }
+        if bytes.len() < length {
+            return Err(frame::damage(&key, "it is shorter than what was written"));
+        }
         for at in run {
             let start = (at.offset - first.offset) as usize;
-            let record = bytes
-                .get(start..start + at.length as usize)
-                .ok_or_else(|| frame::damage(&key, "it is shorter than what was written"))?;
-            ahead.insert((at.pack, at.slot), record.to_vec());
+            ahead.records.insert((at.pack, at.slot), (number, start..start + at.length as usize));
         }
         Ok(())
     }
@@ -109,7 +148,7 @@ impl ChunkReader {
         &mut self,
         kind: PackKind,
         at: &Location,
-        mut ciphertext: Vec<u8>,
+        ciphertext: &mut [u8],
         base: Option<&[u8]>,
     ) -> Result<Vec<u8>> {
         if self.pack_keys.len() >= PACK_KEYS_MAX {
@@ -120,7 +159,7 @@ impl ChunkReader {
             .pack_keys
             .entry((at.pack, kind == PackKind::Meta))
             .or_insert_with(|| keys.pack_key(kind, at.pack, &at.salt));
-        let opened = open_record(keys, key, at, &mut ciphertext);
+        let opened = open_record(keys, key, at, ciphertext);
         let plain = opened.and_then(|(encoding, payload)| {
             self.codec.decode(encoding, payload, base, at.plain_length as usize)
         });
@@ -173,7 +212,7 @@ mod tests {
         let mut changed = first.clone();
         changed[100] = 1;
         let mut delta = Vec::new();
-        assert!(Codec::new(FULL_LEVEL).encode_delta(&changed, &first, &mut delta));
+        assert!(Codec::encode_delta(&changed, &first, &mut delta));
         let mut push = |encoding, plain: &[u8], payload: &[u8]| {
             let id = keys.chunk_id(plain);
             let record = NewRecord { encoding, plain_length: 4000, id: &id, base: None, payload };

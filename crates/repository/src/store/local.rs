@@ -122,13 +122,19 @@ impl Store for LocalStore {
     }
 
     fn get_range(&self, key: &str, offset: u64, length: usize) -> Result<Option<Vec<u8>>> {
-        self.read(key, |file| {
+        let mut bytes = Vec::new();
+        Ok(self.get_range_into(key, offset, length, &mut bytes)?.then_some(bytes))
+    }
+
+    fn get_range_into(&self, key: &str, offset: u64, length: usize, bytes: &mut Vec<u8>) -> Result<bool> {
+        let read = self.read(key, |file| {
             let size = file.metadata()?.len();
             let length = length.min(usize::try_from(size.saturating_sub(offset)).unwrap_or(usize::MAX));
-            let mut bytes = vec![0; length];
-            file.read_exact_at(&mut bytes, offset)?;
-            Ok(bytes)
-        })
+            // Only what the buffer never held before is zeroed.
+            bytes.resize(length, 0);
+            file.read_exact_at(bytes, offset)
+        });
+        Ok(read?.is_some())
     }
 
     fn head(&self, key: &str) -> Result<Option<u64>> {

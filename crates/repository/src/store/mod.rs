@@ -39,6 +39,14 @@ pub trait Store: Send + Sync {
     /// `length` bytes at `offset`, fewer at the object's end, `None` when there is no object.
     fn get_range(&self, key: &str, offset: u64, length: usize) -> Result<Option<Vec<u8>>>;
 
+    /// As [`Store::get_range`], into a buffer that is used again; `false` when there is no object.
+    fn get_range_into(&self, key: &str, offset: u64, length: usize, bytes: &mut Vec<u8>) -> Result<bool> {
+        let found = self.get_range(key, offset, length)?;
+        let is_there = found.is_some();
+        *bytes = found.unwrap_or_default();
+        Ok(is_there)
+    }
+
     /// Size in bytes.
     fn head(&self, key: &str) -> Result<Option<u64>>;
 

@@ -151,7 +151,7 @@ impl Worker {
                 Some(base) => base,
                 None => self.plaintext(leaf, below)?,
             };
-            if self.codec.encode_delta(chunk, &base, payload)
+            if Codec::encode_delta(chunk, &base, payload)
                 && payload.len() as u64 <= full_estimate / DELTA_DIVISOR
             {
                 return Some((below.to_vec(), base));

@@ -9,7 +9,7 @@ pub use strongroom_restore::ContentEvent;
 pub use writer::ContentWriter;
 
 /// Begins every stream.
-pub const MAGIC: [u8; 8] = *b"SRCONT01";
+pub const MAGIC: [u8; 8] = *b"SRCONT02";
 /// Payload of one data frame.
 pub const DATA_BYTES_MAX: usize = 1 << 20;
 /// Payload of an error frame.
@@ -39,9 +39,9 @@ mod tests {
         let mut writer = ContentWriter::new(&mut sink);
         writer.begin().unwrap();
         let data = FrameBody::Data(vec![5; 3000]);
-        writer.frame(&Frame { member: 7, segment: 1, offset: 9, body: data }).unwrap();
+        writer.frame(Frame { member: 7, segment: 1, offset: 9, body: data }).unwrap();
         let fill = FrameBody::Fill { byte: 0, length: 1 << 33 };
-        writer.frame(&Frame { member: 7, segment: 1, offset: 3009, body: fill }).unwrap();
+        writer.frame(Frame { member: 7, segment: 1, offset: 3009, body: fill }).unwrap();
         writer.end_segment(7, 1).unwrap();
         writer.end(1).unwrap();
         bytes
@@ -49,9 +49,8 @@ mod tests {
 
     fn parse(bytes: &[u8], piece: usize) -> strongroom_core::Result<Vec<ContentEvent>> {
         let (mut parser, mut events) = (ContentParser::new(), Vec::new());
-        for part in bytes.chunks(piece) {
-            parser.push(part);
-            while let Some(event) = parser.next()? {
+        for mut part in bytes.chunks(piece) {
+            while let Some(event) = parser.next(&mut part)? {
                 events.push(event);
             }
         }
@@ -75,9 +74,9 @@ mod tests {
         for length in 0..bytes.len() {
             assert!(parse(&bytes[..length], 64).is_err(), "{length}");
         }
-        // A byte of the payload: its digest finds it.
+        // A byte of the payload: its checksum finds it.
         let mut altered = bytes.clone();
-        altered[8 + HEADER_BYTES + 32 + 100] ^= 1;
+        altered[8 + HEADER_BYTES + 4 + 100] ^= 1;
         assert_eq!(parse(&altered, 64).unwrap_err().kind(), ErrorKind::Damage);
     }
 

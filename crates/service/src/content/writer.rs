@@ -21,26 +21,32 @@ impl<'a> ContentWriter<'a> {
         (self.sink)(MAGIC.to_vec())
     }
 
-    pub fn frame(&mut self, frame: &Frame) -> Result<()> {
-        match &frame.body {
+    pub fn frame(&mut self, frame: Frame) -> Result<()> {
+        let at = (frame.member, frame.segment);
+        match frame.body {
             FrameBody::Fill { byte, length } => {
-                let mut out = header(FILL, (frame.member, frame.segment), frame.offset, *length, 1);
-                out.push(*byte);
+                let mut out = header(FILL, at, frame.offset, length, 1);
+                out.push(byte);
                 (self.sink)(out)
             }
+            // The usual case: the bytes go on as they are, without a copy.
+            FrameBody::Data(data) if data.len() <= DATA_BYTES_MAX => self.data(at, frame.offset, data),
             FrameBody::Data(data) => {
                 let mut offset = frame.offset;
                 for part in data.chunks(DATA_BYTES_MAX) {
-                    let at = (frame.member, frame.segment);
-                    let mut out = header(DATA, at, offset, part.len() as u64, 32 + part.len());
-                    out.extend_from_slice(blake3::hash(part).as_bytes());
-                    out.extend_from_slice(part);
-                    (self.sink)(out)?;
+                    self.data(at, offset, part.to_vec())?;
                     offset += part.len() as u64;
                 }
                 Ok(())
             }
         }
+    }
+
+    fn data(&mut self, at: (u64, u32), offset: u64, data: Vec<u8>) -> Result<()> {
+        let mut out = header(DATA, at, offset, data.len() as u64, 4);
+        out.extend_from_slice(&crc32c::crc32c(&data).to_le_bytes());
+        (self.sink)(out)?;
+        (self.sink)(data)
     }
 
     pub fn end_segment(&mut self, member: u64, segment: u32) -> Result<()> {

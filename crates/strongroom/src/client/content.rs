@@ -122,9 +122,8 @@ impl ContentSource for HttpContent {
         let mut parser = ContentParser::new();
         let body = ContentRequest { segments: segments.to_vec() };
         let request = self.client.request(Method::POST, &["backups", &self.backup, "content"]).json(&body);
-        self.stream(request, &mut |piece| {
-            parser.push(piece);
-            while let Some(event) = parser.next()? {
+        self.stream(request, &mut |mut piece| {
+            while let Some(event) = parser.next(&mut piece)? {
                 out(event)?;
             }
             Ok(())
