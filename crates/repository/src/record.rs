@@ -212,7 +212,6 @@ mod tests {
 
     #[test]
     fn a_base_that_looks_like_a_dictionary_is_not_used() {
-        let mut codec = Codec::new(FULL_LEVEL);
         let mut base = page_like(1);
         base[..4].copy_from_slice(&ZSTD_DICTIONARY_MAGIC);
         assert!(!Codec::encode_delta(&page_like(1), &base, &mut Vec::new()));
