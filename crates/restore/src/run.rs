@@ -3,6 +3,7 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::path::Path;
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -16,9 +17,9 @@ use super::plan::{RestoreOptions, RestorePlan, TargetState, check_room};
 use super::target::{Target, TargetFile};
 use super::{ContentEvent, ContentSource, MemberInfo};
 
-/// Bytes asked for in one request, and made durable together: one sync of the file system costs
-/// far less than one of each small file. A kill loses at most one batch a connection.
-const BATCH_BYTES: u64 = 256 << 20;
+/// Bytes asked for in one request, at least one segment: small, so that the connections end at
+/// about the same time. A kill loses what was not synced yet, a few batches.
+const BATCH_BYTES: u64 = 64 << 20;
 /// Segments in one request, for trees of many small files.
 const BATCH_SEGMENTS: usize = 2_000;
 /// How often a broken connection is tried again before the command gives up.
@@ -216,11 +217,16 @@ fn batches(members: &[MemberInfo], done: &HashSet<(u64, u32)>) -> VecDeque<Vec<(
     out
 }
 
+/// Connections that write, and this thread, which makes durable what they wrote.
 fn stream_all(shared: &Shared<'_>, streams: usize) -> Result<()> {
+    let (written, waiting) = mpsc::channel();
     std::thread::scope(|scope| {
         for _ in 0..streams {
-            scope.spawn(|| stream(shared));
+            let written = written.clone();
+            scope.spawn(move || stream(shared, &written));
         }
+        drop(written);
+        settle(shared, &waiting);
     });
     shared.cancel.check()?;
     match lock(&shared.failed).take() {
@@ -229,22 +235,38 @@ fn stream_all(shared: &Shared<'_>, streams: usize) -> Result<()> {
     }
 }
 
+/// Syncs while the connections go on, and enters into the journal only what was written before
+/// its sync began. One sync of the file system costs far less than one of each small file.
+fn settle(shared: &Shared<'_>, waiting: &Receiver<Vec<(u64, u32)>>) {
+    while let Ok(mut segments) = waiting.recv() {
+        segments.extend(waiting.try_iter().flatten());
+        let settled = shared.target.sync().and_then(|()| lock(&shared.journal).done(&segments));
+        if let Err(error) = settled {
+            return fail(shared, error);
+        }
+    }
+}
+
+/// The first failure is the one that is told.
+fn fail(shared: &Shared<'_>, error: Error) {
+    lock(&shared.failed).get_or_insert(error);
+    shared.has_failed.notify_all();
+}
+
 /// One connection: takes batches until none is left or somebody failed.
-fn stream(shared: &Shared<'_>) {
+fn stream(shared: &Shared<'_>, written: &Sender<Vec<(u64, u32)>>) {
     loop {
         if lock(&shared.failed).is_some() || shared.cancel.check().is_err() {
             return;
         }
         let Some(mut batch) = lock(&shared.batches).pop_front() else { return };
         let mut tries = 1;
-        while let Err(error) = write_batch(shared, &mut batch) {
+        while let Err(error) = write_batch(shared, &mut batch, written) {
             let again = error.retry() == Retry::Later
                 && matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Damage)
                 && tries < TRIES_MAX;
             if !again || batch.is_empty() {
-                *lock(&shared.failed) = Some(error);
-                shared.has_failed.notify_all();
-                return;
+                return fail(shared, error);
             }
             tries += 1;
             pause(shared, Duration::from_millis(200 << tries));
@@ -262,8 +284,12 @@ fn pause(shared: &Shared<'_>, duration: Duration) {
     }
 }
 
-/// Writes one batch. What became durable is taken out of it, so that a retry asks for the rest.
-fn write_batch(shared: &Shared<'_>, batch: &mut Vec<(u64, u32)>) -> Result<()> {
+/// Writes one batch. What is written is taken out of it, so that a retry asks for the rest.
+fn write_batch(
+    shared: &Shared<'_>,
+    batch: &mut Vec<(u64, u32)>,
+    written: &Sender<Vec<(u64, u32)>>,
+) -> Result<()> {
     let mut intake = Intake::new(shared, batch);
     let mut ended = false;
     let streamed = shared.source.content(batch, &mut |event| {
@@ -278,8 +304,12 @@ fn write_batch(shared: &Shared<'_>, batch: &mut Vec<(u64, u32)>) -> Result<()> {
     // What a broken connection brought of an unfinished segment comes once more.
     let done = shared.progress.read().done_bytes;
     shared.progress.set_done(done.saturating_sub(intake.received));
-    let finished = intake.finished;
-    note_done(shared, batch, &finished)?;
+    let gone: HashSet<(u64, u32)> = intake.finished.iter().copied().collect();
+    batch.retain(|segment| !gone.contains(segment));
+    if !gone.is_empty() {
+        // Nobody waits there any more only when the restore has failed already.
+        let _ = written.send(intake.finished);
+    }
     streamed?;
     if !ended || !batch.is_empty() {
         return Err(cut_short());
@@ -355,17 +385,6 @@ impl<'a> Intake<'a> {
         (self.current, self.received) = (None, 0);
         Ok(())
     }
-}
-
-fn note_done(shared: &Shared<'_>, batch: &mut Vec<(u64, u32)>, finished: &[(u64, u32)]) -> Result<()> {
-    if finished.is_empty() {
-        return Ok(());
-    }
-    shared.target.sync()?;
-    lock(&shared.journal).done(finished)?;
-    let gone: HashSet<(u64, u32)> = finished.iter().copied().collect();
-    batch.retain(|segment| !gone.contains(segment));
-    Ok(())
 }
 
 fn cut_short() -> Error {

@@ -1,6 +1,7 @@
 //! Files below the target. Every open is resolved by the kernel beneath a directory we hold, with
 //! no link followed (faults.md H02).
 
+use std::cell::Cell;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
@@ -116,7 +117,7 @@ impl Target {
         let place =
             self.place(path)?.ok_or_else(|| Error::internal("a member that is not written was asked for"))?;
         let file = open_beneath(&place, OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, 0)?;
-        Ok(TargetFile { file, path: place.root.path.join(&place.below) })
+        Ok(TargetFile { file, path: place.root.path.join(&place.below), kept_from: Cell::new(None) })
     }
 
     /// Sets mode and time of a finished member and checks a file's size.
@@ -180,15 +181,29 @@ fn open_beneath(place: &Place<'_>, flags: OFlags, mode: u32) -> Result<File> {
         .map_err(|error| unusable(&place.root.path.join(&place.below), &error.into()))
 }
 
-/// One file being written.
+/// Written bytes are handed to the disk in pieces of this size, so that no sync has much to do.
+const WRITEBACK_BYTES: u64 = 8 << 20;
+
+/// One file being written, front to back.
 pub(crate) struct TargetFile {
     file: File,
     path: PathBuf,
+    /// Where the bytes begin that were not handed to the disk yet.
+    kept_from: Cell<Option<u64>>,
 }
 
 impl TargetFile {
     pub(crate) fn write_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
-        self.file.write_all_at(bytes, offset).map_err(|error| unusable(&self.path, &error))
+        self.file.write_all_at(bytes, offset).map_err(|error| unusable(&self.path, &error))?;
+        let (from, end) = (self.kept_from.get().unwrap_or(offset), offset + bytes.len() as u64);
+        self.kept_from.set(Some(from));
+        if end.saturating_sub(from) >= WRITEBACK_BYTES {
+            // A hint only: asks for writing now, waits for nothing. The sync at the end decides.
+            let length = std::num::NonZeroU64::new(end.saturating_sub(from));
+            let _ = rustix::fs::fadvise(&self.file, from, length, rustix::fs::Advice::DontNeed);
+            self.kept_from.set(Some(end));
+        }
+        Ok(())
     }
 
     /// Zeroes are holes already: the file was made with its full length.

@@ -143,7 +143,7 @@ fn check(options: &PostgresOptions, version: u32) -> anyhow::Result<()> {
 }
 
 fn heading(server: &str, measured: &Measured, runs: u32) -> String {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments = shown(std::env::args().skip(1));
     let size = if measured.source_bytes == 0 {
         String::new()
     } else {
@@ -154,6 +154,16 @@ fn heading(server: &str, measured: &Measured, runs: u32) -> String {
         arguments.join(" "),
         machine::describe()
     )
+}
+
+/// The command as it may be repeated elsewhere: where our executable lay is nobody's business.
+fn shown(arguments: impl Iterator<Item = String>) -> Vec<String> {
+    let mut shown: Vec<String> = arguments.collect();
+    if let Some(at) = shown.iter().position(|argument| argument == "--program") {
+        shown.drain(at..(at + 2).min(shown.len()));
+    }
+    shown.retain(|argument| !argument.starts_with("--program="));
+    shown
 }
 
 fn open(version: u32, options: &PostgresOptions) -> anyhow::Result<Shop> {
@@ -264,4 +274,23 @@ fn verifications(shop: &Shop, tools: &mut Tools, measured: &mut Measured) -> any
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_is_shown_without_the_place_of_the_executable() {
+        let of = |line: &str| shown(line.split(' ').map(str::to_owned)).join(" ");
+        assert_eq!(of("bench postgres --program /x/y --runs 3"), "bench postgres --runs 3");
+        assert_eq!(of("bench postgres --program=/x/y --runs 3"), "bench postgres --runs 3");
+        assert_eq!(of("bench postgres --runs 3"), "bench postgres --runs 3");
+    }
+
+    #[test]
+    fn operations_are_done_in_one_order_and_the_last_backup_is_restored() {
+        assert!(Operation::First < Operation::Unchanged && Operation::Random < Operation::Restore);
+        assert!(is_backup(Operation::Transactions) && !is_backup(Operation::Verify));
+    }
 }
