@@ -10,10 +10,14 @@ use strongroom_core::engine::{BackupSink, MemberWriter};
 use strongroom_core::member::{Dedupe, Member, MemberKind, MemberPath};
 use strongroom_core::{Error, ErrorKind, Retry};
 
-use crate::connection::{Connection, TICK, Watch};
+use crate::connection::{Connection, Watch};
 use crate::fault::{Fault, Result};
 use crate::lsn::{Lsn, SegmentSize};
 use crate::remedy::quote_identifier;
+
+/// How often a stream that is silent looks whether all the log that is needed is here. A backup of
+/// little is over in a tenth of a second; it must not wait half a one for a log it has already.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// How often the server hears from us, and is asked to answer: silence then means it is gone.
 const STATUS_INTERVAL: Duration = Duration::from_secs(10);
@@ -73,12 +77,13 @@ fn stream(
     order: &LogOrder<'_>,
     watch: &Watch<'_>,
 ) -> Result<()> {
+    connection.set_tick(LOOK_INTERVAL);
     let mut status_sent = Instant::now();
     let mut advanced = Instant::now();
     let mut server_clock = 0;
     loop {
         let mut wants_status = false;
-        if let Some(message) = connection.poll(TICK, watch).map_err(explain_missing_log)? {
+        if let Some(message) = connection.poll(LOOK_INTERVAL, watch).map_err(explain_missing_log)? {
             match LogMessage::parse(message.tag, message.body)? {
                 LogMessage::Data { start, clock, bytes } => {
                     log.write(start, bytes, clock)?;

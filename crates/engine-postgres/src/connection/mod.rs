@@ -100,6 +100,11 @@ impl Connection {
         self.transport.local_address()
     }
 
+    /// How long one wait for bytes lasts at most, for callers who look at other things in between.
+    pub(crate) fn set_tick(&self, tick: Duration) {
+        self.transport.set_read_timeout(tick);
+    }
+
     /// Sends a command; the answer is read with [`Self::receive`].
     pub(crate) fn start_command(&mut self, command: &str, watch: &Watch<'_>) -> Result<()> {
         let mut message = BytesMut::new();

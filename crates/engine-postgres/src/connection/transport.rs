@@ -68,6 +68,15 @@ impl Transport {
         socket.local_addr().ok().map(|address| address.ip().to_canonical())
     }
 
+    /// How long a read waits before it gives up; nothing is lost by that.
+    pub(crate) fn set_read_timeout(&self, timeout: Duration) {
+        let _ = match self {
+            Self::Plain(socket) => socket.set_read_timeout(Some(timeout)),
+            Self::Tls(stream) => stream.sock.set_read_timeout(Some(timeout)),
+            Self::Local(socket) => socket.set_read_timeout(Some(timeout)),
+        };
+    }
+
     /// Bounds the farewell: nobody waits for a server that does not read any more.
     pub(crate) fn set_write_timeout(&self, timeout: Duration) {
         let _ = match self {
