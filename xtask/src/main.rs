@@ -11,6 +11,7 @@ mod http;
 mod interrupt;
 mod packages;
 mod process;
+mod python;
 mod room;
 mod say;
 mod test;

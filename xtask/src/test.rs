@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use strongroom_testkit::{debian, depth, postgres};
 
-use crate::{packages, process, say, tidy, workspace};
+use crate::{packages, process, python, say, tidy, workspace};
 
 /// Major versions that the engine is tested with; 17 and 18 come as trees where no package is.
 const TREES: [u32; 2] = [17, 18];
@@ -39,6 +39,7 @@ enum Part {
     Repository,
     Postgres,
     Restore,
+    Extract,
     Service,
     Api,
     /// Whole stories through the executable
@@ -54,6 +55,7 @@ impl Part {
             Self::Repository => "strongroom-repository",
             Self::Postgres => "strongroom-engine-postgres",
             Self::Restore => "strongroom-restore",
+            Self::Extract => "strongroom-extract",
             Self::Service => "strongroom-service",
             Self::Api => "strongroom-api",
             Self::System => "strongroom",
@@ -148,6 +150,11 @@ fn prepare() -> anyhow::Result<Vec<String>> {
     if !postgres::available(15) {
         say::note("!! PostgreSQL 15 is not installed here: its tests are SKIPPED and counted as skipped.");
         may_skip.push("postgresql-15".to_owned());
+    }
+    if let Err(error) = python::ensure() {
+        say::note(format_args!("!! No Python for the decoder of the format: {error:#}"));
+        say::note("!! Its tests are SKIPPED and counted as skipped.");
+        may_skip.push("python-decoder".to_owned());
     }
     Ok(may_skip)
 }

@@ -70,6 +70,15 @@ impl RecoveryKey {
         Ok(Self(key))
     }
 
+    /// Takes a file that holds the key somewhere: the key alone, or the recovery kit's whole page.
+    pub fn find(text: &str) -> Result<Self> {
+        // Upper and lower case have the same length in ASCII, so that positions stay.
+        let begin = text.to_ascii_uppercase().find("SR1-").map_or("", |at| &text[at..]);
+        let line = begin.lines().next().unwrap_or_default();
+        // A key that somebody typed over several lines is still a key.
+        Self::parse(line).or_else(|error| Self::parse(begin).map_err(|_| error))
+    }
+
     /// The key that seals secrets in the catalog.
     pub fn catalog_key(&self) -> [u8; 32] {
         *derive("strongroom v1 catalog", &[&*self.0])
@@ -240,7 +249,7 @@ fn load_or_create(
     }
     // A new key in the place of a lost one would open nothing, and hide that it was lost. Another
     // process may have made key and objects since the first look.
-    if !store.list(owned)?.is_empty() {
+    if store.is_read_only() || !store.list(owned)?.is_empty() {
         let object = store.get(key)?.ok_or_else(|| frame::missing(key))?;
         return unwrap_key(key, wrapping, &object);
     }
@@ -300,5 +309,13 @@ mod tests {
         let mistyped = text.replacen("0001", "0002", 1);
         assert_eq!(RecoveryKey::parse(&mistyped).unwrap_err().kind(), ErrorKind::WrongKey);
         assert_eq!(format!("{key:?}"), "RecoveryKey(redacted)");
+        let kit = format!("strongroom recovery kit\n\nRecovery key  {text}\n\nKeep it away from both\n");
+        let typed = text.replace('-', "-\n");
+        for file in [&kit, &text, &text.to_lowercase(), &typed, &format!("{text}\r\n")] {
+            assert_eq!(RecoveryKey::find(file).unwrap().to_text(), text, "{file}");
+        }
+        for wrong in ["", "Recovery key", &text[..60], &kit.replace("0001", "0003")] {
+            assert_eq!(RecoveryKey::find(wrong).unwrap_err().kind(), ErrorKind::WrongKey, "{wrong}");
+        }
     }
 }

@@ -33,7 +33,7 @@ mod writer;
 pub use check::{CheckReport, Finding};
 pub use keys::RecoveryKey;
 pub use lineage::{AttemptStart, Begun, Lineage};
-pub use reader::{BackupReader, Frame, FrameBody, MemberEntry};
+pub use reader::{BackupReader, Frame, FrameBody, Lost, LostPage, MemberEntry};
 pub use repository::Repository;
 pub use stat::RepositoryStat;
 pub use store::{Listed, LocalStore, MemoryStore, Put, PutStream, Store};

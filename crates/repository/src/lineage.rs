@@ -130,8 +130,17 @@ impl Lineage {
     /// All sealed backups, oldest first, forgotten ones marked. One whose manifest is damaged is
     /// left out: it must not hide the others, and a check names it.
     pub fn backups(&self) -> Result<Vec<SealedSummary>> {
+        let (found, damaged) = self.backups_and_damage()?;
+        for error in damaged {
+            tracing::warn!("A damaged backup is not listed: {}", error.public());
+        }
+        Ok(found)
+    }
+
+    /// As [`Lineage::backups`], with what is wrong with the manifests that cannot be read.
+    pub fn backups_and_damage(&self) -> Result<(Vec<SealedSummary>, Vec<Error>)> {
         let forgotten = marks::forgotten(&*self.shared.store, self.id())?;
-        let mut found = Vec::new();
+        let (mut found, mut damaged) = (Vec::new(), Vec::new());
         for object in self.shared.store.list(&layout::verdict_prefix(&self.keys.lineage))? {
             let Some(attempt) = layout::parse_verdict(&self.keys.lineage, &object.key) else { continue };
             match self.open_verdict(attempt) {
@@ -139,14 +148,12 @@ impl Lineage {
                     found.push(verdict::summarise(&header, &root, &bytes, forgotten.contains(&attempt))?);
                 }
                 Ok(Some((Opened::Abandoned, _)) | None) => {}
-                Err(error) if error.kind() == ErrorKind::Damage => {
-                    tracing::warn!(object = %object.key, "A damaged backup is not listed: {}", error.public());
-                }
+                Err(error) if error.kind() == ErrorKind::Damage => damaged.push(error),
                 Err(error) => return Err(error),
             }
         }
         found.sort_by_key(|summary| (summary.sealed_at, summary.attempt));
-        Ok(found)
+        Ok((found, damaged))
     }
 
     /// The newest sealed backup that is not forgotten and whose packs are all there: what the next
@@ -206,6 +213,13 @@ impl Lineage {
     pub fn open_backup(&self, attempt: AttemptId) -> Result<BackupReader> {
         self.shared.check_identity()?;
         BackupReader::open(self, attempt)
+    }
+
+    /// As [`Lineage::open_backup`], also of a backup that was forgotten, as long as its packs are
+    /// there.
+    pub fn open_backup_even_forgotten(&self, attempt: AttemptId) -> Result<BackupReader> {
+        self.shared.check_identity()?;
+        BackupReader::open_as(self, attempt, true)
     }
 
     /// The packs of the lineage, as listed.

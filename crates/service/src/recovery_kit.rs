@@ -49,10 +49,10 @@ fn page(id: &str, location: &str, key: &str, at: &str) -> String {
          \n\
          To get the data back when this server is gone:\n\
          1. Bring the repository (or a copy of it) to any machine. FORMAT.md inside describes every byte.\n\
-         2. Put the recovery key into a file, then run\n\
-              strongroom-extract --repository {location} --recovery-key-file FILE --list\n\
-            (with a release that has strongroom-extract; until then: a new server with this key and\n\
-            this repository, see docs/guides/restore-at-3am.md)\n\
+         2. Put this page, or the line with the key, into a file, then run\n\
+              strongroom-extract list --repository {location} --recovery-kit FILE\n\
+              strongroom-extract extract NAME --repository {location} --recovery-kit FILE --target DIR\n\
+            It needs no server, no catalog and no network, and writes nothing into the repository.\n\
          3. Start the database on the extracted directory.\n"
     )
 }

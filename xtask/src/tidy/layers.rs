@@ -34,6 +34,10 @@ const EDGES: &[(&str, &[&str])] = &[
             "strongroom-service",
         ],
     ),
+    (
+        "strongroom-extract",
+        &["strongroom-core", "strongroom-engine-postgres", "strongroom-repository", "strongroom-restore"],
+    ),
     ("strongroom-testkit", &["strongroom-core", "strongroom-repository"]),
     ("xtask", &["strongroom-testkit"]),
 ];
@@ -54,7 +58,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("reqwest", &["strongroom"]),
     ("comfy-table", &["strongroom"]),
     ("tracing-subscriber", &["strongroom"]),
-    ("clap", &["strongroom", "xtask"]),
+    ("clap", &["strongroom", "strongroom-extract", "xtask"]),
     ("indicatif", &["strongroom", "xtask"]),
     ("tokio", &["strongroom-catalog", "strongroom-service", "strongroom-api", "strongroom"]),
     ("anyhow", &["strongroom", "strongroom-testkit", "xtask"]),

@@ -53,13 +53,13 @@ pub enum FrameBody {
     Fill { byte: u8, length: u64 },
 }
 
-/// A sealed, not forgotten backup.
+/// A sealed backup.
 pub struct BackupReader {
-    lineage: Lineage,
-    tree: Tree,
+    pub(super) lineage: Lineage,
+    pub(super) tree: Tree,
     summary: SealedSummary,
     /// Members before each page.
-    page_starts: Vec<u64>,
+    pub(super) page_starts: Vec<u64>,
     intents: Mutex<Intents>,
     /// Readers that nobody uses at present; as many as ever read at once.
     spare: Mutex<Vec<ChunkReader>>,
@@ -74,6 +74,11 @@ struct Intents {
 
 impl BackupReader {
     pub(crate) fn open(lineage: &Lineage, attempt: AttemptId) -> Result<Self> {
+        Self::open_as(lineage, attempt, false)
+    }
+
+    /// As [`BackupReader::open`]; a forgotten backup may be read as long as its packs are there.
+    pub(crate) fn open_as(lineage: &Lineage, attempt: AttemptId, may_be_forgotten: bool) -> Result<Self> {
         let shared = &lineage.shared;
         let reader = shared.random.uuid(shared.clock.now()).simple().to_string();
         let key = layout::reader_intent(lineage.id(), &reader, 0);
@@ -89,7 +94,7 @@ impl BackupReader {
             Err(error) => return Err(error),
         };
         let intents = Mutex::new(Intents { reader, written, last: Instant::now() });
-        match Self::load(lineage, attempt) {
+        match Self::load(lineage, attempt, may_be_forgotten) {
             Ok((tree, summary)) => {
                 let mut page_starts = Vec::with_capacity(tree.root.pages.len());
                 let mut members = 0;
@@ -113,13 +118,14 @@ impl BackupReader {
         }
     }
 
-    fn load(lineage: &Lineage, attempt: AttemptId) -> Result<(Tree, SealedSummary)> {
-        if lineage.is_forgotten(attempt)? {
+    fn load(lineage: &Lineage, attempt: AttemptId, may_be_forgotten: bool) -> Result<(Tree, SealedSummary)> {
+        let is_forgotten = lineage.is_forgotten(attempt)?;
+        if is_forgotten && !may_be_forgotten {
             return Err(Lineage::not_found(attempt));
         }
         match lineage.open_verdict(attempt)? {
             Some((Opened::Sealed { header, root }, object)) => {
-                let summary = verdict::summarise(&header, &root, &object, false)?;
+                let summary = verdict::summarise(&header, &root, &object, is_forgotten)?;
                 Ok((Tree::new(lineage.shared.store.clone(), lineage.keys.clone(), *root), summary))
             }
             Some((Opened::Abandoned, _)) | None => Err(Lineage::not_found(attempt)),
@@ -173,7 +179,7 @@ impl BackupReader {
         self.spare.lock().expect("no thread panics while it holds the spare readers")
     }
 
-    fn entry(&self, member: u64) -> Result<Entry> {
+    pub(super) fn entry(&self, member: u64) -> Result<Entry> {
         let number = self.page_starts.partition_point(|start| *start <= member).checked_sub(1);
         let entry = number.and_then(|number| {
             let page = self.tree.page(number).ok()?;

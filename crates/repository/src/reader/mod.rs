@@ -2,9 +2,11 @@
 
 mod backup;
 mod chunks;
+mod salvage;
 mod tree;
 
 pub(crate) use backup::read_leaves;
 pub use backup::{BackupReader, Frame, FrameBody, MemberEntry};
 pub(crate) use chunks::{ChunkReader, ReadAhead};
+pub use salvage::{Lost, LostPage};
 pub(crate) use tree::Tree;

@@ -27,6 +27,7 @@ const WRITEBACK_BYTES: u64 = 8 << 20;
 #[derive(Debug)]
 pub struct LocalStore {
     root: PathBuf,
+    read_only: bool,
     /// Distinguishes temporary names within the process.
     counter: AtomicU64,
 }
@@ -37,9 +38,26 @@ impl LocalStore {
         make_directory(root).map_err(|error| refused(root, &error))?;
         let tmp = root.join(TMP);
         make_directory(&tmp).map_err(|error| refused(&tmp, &error))?;
-        let store = Self { root: root.to_owned(), counter: AtomicU64::new(0) };
+        let store = Self { root: root.to_owned(), read_only: false, counter: AtomicU64::new(0) };
         store.clear_tmp();
         Ok(store)
+    }
+
+    /// Opens an existing directory and will never write below it: a copy on a read-only disk, or
+    /// the repository of an account whose files must not get another owner.
+    pub fn open_read_only(root: &Path) -> Result<Self> {
+        let metadata = fs::metadata(root).map_err(|error| refused(root, &error))?;
+        if !metadata.is_dir() {
+            return Err(refused(root, &io::ErrorKind::NotADirectory.into()));
+        }
+        Ok(Self { root: root.to_owned(), read_only: true, counter: AtomicU64::new(0) })
+    }
+
+    fn check_writable(&self) -> Result<()> {
+        if self.read_only {
+            return Err(refused(&self.root, &io::ErrorKind::ReadOnlyFilesystem.into()));
+        }
+        Ok(())
     }
 
     /// Takes away what killed processes left. A file that is being written is locked by its
@@ -61,6 +79,7 @@ impl LocalStore {
     }
 
     fn stream(&self, key: &str) -> Result<LocalPut> {
+        self.check_writable()?;
         let (file, temporary) = self.temporary()?;
         let target = self.path(key);
         Ok(LocalPut { root: self.root.clone(), file, temporary, target, written: 0, handed_over: 0 })
@@ -152,6 +171,7 @@ impl Store for LocalStore {
     }
 
     fn delete(&self, key: &str) -> Result<()> {
+        self.check_writable()?;
         let path = self.path(key);
         match fs::remove_file(&path) {
             Ok(()) => sync_directory(&path),
@@ -166,8 +186,9 @@ impl Store for LocalStore {
     }
 
     fn is_read_only(&self) -> bool {
-        rustix::fs::statvfs(&self.root)
-            .is_ok_and(|stat| stat.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))
+        self.read_only
+            || rustix::fs::statvfs(&self.root)
+                .is_ok_and(|stat| stat.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))
     }
 }
 

@@ -59,7 +59,8 @@ pub trait Store: Send + Sync {
     /// Room left, where that can be known.
     fn free_bytes(&self) -> Result<Option<u64>>;
 
-    /// Whether nobody can write here at present, a sweep included.
+    /// Whether nobody can write here at present, a sweep included; or, for one that was opened so,
+    /// whether nothing may be written.
     fn is_read_only(&self) -> bool {
         false
     }

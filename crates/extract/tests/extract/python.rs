@@ -1,0 +1,115 @@
+//! The decoder in Python, which was written from the document alone, reads what the writer wrote.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use crate::program::Desk;
+use crate::room::{Members, database, pages, touch};
+
+const DECODER: &str = "../../fixtures/formats/decoder.py";
+/// Names a Python that has the decoder's packages.
+const PYTHON: &str = "STRONGROOM_TEST_PYTHON";
+
+/// A Python with the decoder's packages: the one that is named, or the one that `cargo xtask test`
+/// keeps beside the build.
+fn python() -> Option<PathBuf> {
+    let beside_the_build = || {
+        let program = std::env::current_exe().ok()?;
+        Some(program.ancestors().nth(3)?.join("decoder-python/bin/python"))
+    };
+    let found = std::env::var_os(PYTHON).map(PathBuf::from).or_else(beside_the_build);
+    let found = found.filter(|python| python.exists());
+    if found.is_none() {
+        strongroom_testkit::skip::missing(
+            "python-decoder",
+            "`cargo xtask test` makes a Python with the packages of fixtures/formats/decoder-requirements.txt",
+        );
+    }
+    found
+}
+
+/// Runs the decoder; nothing when this machine has no Python for it.
+pub(crate) fn decode(repository: &Path, key: &Path, arguments: &[&str]) -> Option<Output> {
+    let mut command = Command::new(python()?);
+    Some(command.arg(DECODER).arg(repository).arg(key).args(arguments).output().unwrap())
+}
+
+/// What the decoder tells of a member, with the digest of what went in.
+fn line(path: &[u8], content: &[u8]) -> String {
+    let digest = blake3::hash(content);
+    format!("file 600 1700000000 {} 0 {digest} {}", content.len(), hex::encode(path))
+}
+
+fn text(output: &Output) -> String {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+#[test]
+fn f26_the_python_decoder_gives_back_every_byte_of_every_backup() {
+    let desk = Desk::new();
+    let mut members = database();
+    members.insert(b"data/noise".to_vec(), {
+        let mut noise = vec![0; 300_000];
+        blake3::Hasher::new().finalize_xof().fill(&mut noise);
+        noise
+    });
+    // Two segments, the first one nothing but zeroes.
+    members.insert(b"data/base/1/large".to_vec(), [vec![0; 128 << 20], pages(5, 200_000)].concat());
+    let (mut kept, mut parent): (Vec<(String, Members)>, _) = (Vec::new(), None);
+    for round in 0..6 {
+        let attempt = desk.room.back_up(&members, parent).unwrap().attempt;
+        parent = Some(attempt);
+        kept.push((attempt.to_string(), members.clone()));
+        touch(&mut members, round + 1);
+        members.remove(&b"data/base/1/large"[..]);
+    }
+    let forgotten = &kept[0].0;
+    desk.room.lineage.forget(desk.room.lineage.backups().unwrap()[0].attempt).unwrap();
+    let abandoned = desk.room.next_attempt();
+    desk.room.lineage.abandon(abandoned).unwrap();
+    let (repository, key) = (desk.repository(), desk.target("kit.txt"));
+    let Some(list) = decode(&repository, &key, &["list"]) else { return };
+    let list = text(&list);
+    assert_eq!(list.lines().count(), 7, "{list}");
+    assert!(list.starts_with(&format!("{forgotten} forgotten name-")), "{list}");
+    assert!(list.contains(&format!("{abandoned} abandoned")), "{list}");
+    assert_eq!(list.matches(" there ").count(), 5, "{list}");
+    for (number, (attempt, members)) in kept.iter().enumerate() {
+        let folder = desk.target(&format!("decoded{number}"));
+        let told = text(&decode(&repository, &key, &["extract", attempt, folder.to_str().unwrap()]).unwrap());
+        let wanted: Vec<String> = members.iter().map(|(path, content)| line(path, content)).collect();
+        assert_eq!(told.lines().collect::<Vec<_>>(), wanted, "{attempt}");
+        for (path, content) in members {
+            use std::os::unix::ffi::OsStrExt;
+            let found = std::fs::read(folder.join(std::ffi::OsStr::from_bytes(path))).unwrap();
+            assert!(found == *content, "{} of {attempt} differs", path.escape_ascii());
+        }
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+}
+
+/// A decoder that finds nothing would be no proof.
+#[test]
+fn f26_the_python_decoder_finds_a_flipped_byte_in_any_object_it_needs() {
+    let desk = Desk::new();
+    let members = database();
+    let attempt = desk.room.back_up(&members, None).unwrap().attempt.to_string();
+    let (repository, key) = (desk.repository(), desk.target("kit.txt"));
+    let mut found = 0;
+    for (path, bytes) in desk.objects() {
+        // The document that travels along is for people.
+        if path.to_str().unwrap().starts_with("FORMAT") {
+            continue;
+        }
+        let mut broken = bytes.clone();
+        broken[bytes.len() / 2] ^= 1;
+        std::fs::write(repository.join(&path), broken).unwrap();
+        let Some(output) = decode(&repository, &key, &["digests", &attempt]) else { return };
+        let talk = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && talk.starts_with("damage: "), "{}: {talk}", path.display());
+        std::fs::write(repository.join(&path), bytes).unwrap();
+        found += 1;
+    }
+    assert!(found >= 6, "format, two keys, verdict and packs, not {found}");
+}
