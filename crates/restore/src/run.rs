@@ -53,14 +53,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().expect("no thread of a restore panics while it holds a lock")
 }
 
-/// Restores a backup as planned. The same call after a kill goes on where it stopped.
+/// Restores a backup as planned. Without an engine the files stay as they were backed up.
+/// The same call after a kill goes on where it stopped.
 pub fn run(
     source: &dyn ContentSource,
     plan: &RestorePlan,
     options: &RestoreOptions,
     manifest_digest: &str,
     facts: &BackupFacts,
-    engine: &dyn Engine,
+    engine: Option<&dyn Engine>,
     (progress, cancel): (&Progress, &CancelToken),
 ) -> Result<Restored> {
     progress.set_phase("preparing");
@@ -86,7 +87,7 @@ pub fn run(
         tablespaces: &plan.tablespace_dirs(),
         port: options.port,
     };
-    let notes = engine.finish_restore(&order)?;
+    let notes = engine.map_or_else(|| Ok(Vec::new()), |engine| engine.finish_restore(&order))?;
     target.sync()?;
     journal::remove(&plan.target)?;
     let restored = members.iter().filter(|member| target.holds(member));

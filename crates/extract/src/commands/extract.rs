@@ -6,10 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use serde_json::{Value, json};
-use strongroom_core::engine::{
-    BackupFacts, BackupOrder, BackupSink, CancelToken, Engine, EngineKind, Probe, RestoreOrder,
-    Source as Database, StartedServer, Tablespace,
-};
+use strongroom_core::engine::{CancelToken, Engine, EngineKind, RestoreOrder, Tablespace};
 use strongroom_core::progress::Progress;
 use strongroom_core::size::ByteSize;
 use strongroom_core::{Error, ErrorKind, Result};
@@ -168,10 +165,8 @@ fn restore(wish: &Wish<'_>, cli: &Cli) -> Result<(Restored, Vec<Missing>)> {
     let source = Source::new(&wish.reader, wish.wanted.clone(), wish.options.keep_going);
     let (counters, cancel) = (Progress::new(), CancelToken::new());
     // With gaps to be expected, the engine comes only when it is known that there are none.
-    let engine: &dyn Engine = match &wish.engine {
-        Some(engine) if wish.wanted.is_whole() && !wish.options.keep_going => engine,
-        _ => &FilesOnly,
-    };
+    let is_sure = wish.wanted.is_whole() && !wish.options.keep_going;
+    let engine = wish.engine.as_ref().filter(|_| is_sure).map(|engine| engine as &dyn Engine);
     let restored = progress::shown(&counters, cli.progress, || {
         strongroom_restore::run(
             &source,
@@ -242,39 +237,4 @@ fn document(missing: &Missing) -> Value {
         "length": missing.range.map(|(_, length)| length),
         "problem": missing.problem,
     })
-}
-
-/// Leaves the files as they were backed up: for parts of a backup, and for gaps.
-struct FilesOnly;
-
-impl FilesOnly {
-    fn not_supported() -> Error {
-        Error::new(ErrorKind::NotSupported, "Files alone have no server.")
-    }
-}
-
-impl Engine for FilesOnly {
-    fn kind(&self) -> EngineKind {
-        EngineKind::PostgreSql
-    }
-
-    fn probe(&self, _: &Database, _: &CancelToken) -> Result<Probe> {
-        Err(Self::not_supported())
-    }
-
-    fn backup(&self, _: &BackupOrder<'_>, _: &dyn BackupSink) -> Result<BackupFacts> {
-        Err(Self::not_supported())
-    }
-
-    fn tablespaces(&self, _: &BackupFacts) -> Result<Vec<Tablespace>> {
-        Err(Self::not_supported())
-    }
-
-    fn finish_restore(&self, _: &RestoreOrder<'_>) -> Result<Vec<String>> {
-        Ok(Vec::new())
-    }
-
-    fn start_restored(&self, _: &Path, _: &BackupFacts, _: u16) -> Result<StartedServer> {
-        Err(Self::not_supported())
-    }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use strongroom_core::engine::{BackupOrder, CancelToken, Engine, Source, TlsMode};
 use strongroom_core::id::AttemptId;
+use strongroom_core::parent::ParentOffer;
 use strongroom_core::progress::Progress;
 use strongroom_engine_postgres::PostgresEngine;
 use strongroom_repository::SealOutcome;
@@ -32,6 +33,7 @@ fn back_up(desk: &Desk, server: &PostgresServer, parent: Option<AttemptId>) -> A
         attempt: id,
         label: "extract",
         identity: None,
+        parent: ParentOffer::Withheld("this is about what was stored"),
         cancel: &cancel,
         progress: &progress,
     };

@@ -135,7 +135,7 @@ fn restore(
     }
     let source = InTime { reader, clock };
     let running = (&*context.progress, &context.cancel);
-    restore::run(&source, &plan, &options, &summary.manifest_digest, facts, engine, running)
+    restore::run(&source, &plan, &options, &summary.manifest_digest, facts, Some(engine), running)
         .map(|restored| restored.bytes)
 }
 

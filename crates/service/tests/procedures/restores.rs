@@ -74,7 +74,7 @@ impl Bench {
         let summary = self.reader.summary();
         let meters = (&Progress::new(), cancel);
         let (digest, engine) = (&summary.manifest_digest, &*self.room.engine);
-        restore::run(source, plan, &self.options, digest, &summary.facts, engine, meters)
+        restore::run(source, plan, &self.options, digest, &summary.facts, Some(engine), meters)
     }
 
     /// What must lie in the target: everything under `data/` and `wal/`, and the engine's own work.

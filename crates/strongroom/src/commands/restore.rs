@@ -223,7 +223,7 @@ fn restore(wish: &Arc<Wish>, mode: ProgressMode, desk: &Desk) -> Outcome<Restore
                 &wish.options,
                 &wish.view.manifest_digest,
                 &wish.facts,
-                &*wish.engine,
+                Some(&*wish.engine),
                 (&progress, &cancel),
             )
         }
