@@ -114,7 +114,7 @@ fn difference(place: &str, wanted: &Value, found: &Value, names: &mut Names) -> 
                 .find_map(|(at, (wanted, found))| difference(&format!("{place}[{at}]"), wanted, found, names))
         }
         (Value::String(wanted), Value::String(found)) if fits(wanted, found, names) => None,
-        (Value::String(wanted), Value::Number(_)) if wanted == "$_" => None,
+        (Value::String(wanted), Value::Number(_) | Value::Object(_)) if wanted == "$_" => None,
         _ if wanted == found => None,
         _ => Some(format!("{place} is {found}, wanted {wanted}")),
     }
