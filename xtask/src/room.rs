@@ -15,10 +15,18 @@ use crate::{interrupt, process, workspace};
 /// More than the drain that the product promises.
 const STOP_TIMEOUT: Duration = Duration::from_secs(40);
 
-/// Builds the release executable and answers where it is.
+/// Builds the release executables and answers where the server's is; the extractor's lies beside it.
 pub(crate) fn build() -> anyhow::Result<PathBuf> {
     let mut cargo = workspace::cargo();
-    cargo.args(["build", "--release", "--locked", "--package", "strongroom"]);
+    cargo.args([
+        "build",
+        "--release",
+        "--locked",
+        "--package",
+        "strongroom",
+        "--package",
+        "strongroom-extract",
+    ]);
     process::run(&mut cargo)?;
     Ok(workspace::target_dir().join("release/strongroom"))
 }

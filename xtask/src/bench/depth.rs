@@ -56,7 +56,8 @@ pub(super) fn measure(shop: &Shop, tools: &mut Tools) -> anyhow::Result<BTreeMap
         let Some(entry) = deep.get_mut(tool.name()) else { continue };
         let mut seconds = |number: usize| -> anyhow::Result<f64> {
             interrupt::check()?;
-            let restored = restore(shop, &mut **tool, &name(number), &states[number])?;
+            let restored =
+                restore(shop, &states[number], |target| tool.restore(shop, &name(number), target))?;
             let (cost, _) = restored.context("a tool that keeps backups restores them")?;
             say::note(format_args!("restore of backup {number}: {:.2} s", cost.wall_s));
             Ok(cost.wall_s)

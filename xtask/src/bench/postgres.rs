@@ -12,6 +12,7 @@ use anyhow::{Context, bail, ensure};
 use clap::ValueEnum;
 use strongroom_testkit::postgres::PostgresServer;
 
+use super::meter::Cost;
 use super::peers::{Archive, Incremental, Nothing, Peer, Programs, Strongroom, Tool, usage};
 use super::table::{Measured, mib};
 use super::{PostgresOptions, depth, machine, page};
@@ -231,10 +232,14 @@ fn restores(shop: &Shop, tools: &mut Tools, name: &str, measured: &mut Measured)
     let expected = shop.digests()?;
     for tool in tools.iter_mut() {
         interrupt::check()?;
-        let restored = restore(shop, &mut **tool, name, &expected).with_context(|| tool.name().to_owned())?;
-        let Some((cost, bytes)) = restored else { continue };
+        let restored = restore(shop, &expected, |target| tool.restore(shop, name, target));
+        let Some((cost, bytes)) = restored.with_context(|| tool.name().to_owned())? else { continue };
         measured.source_bytes = bytes;
         measured.keep(Operation::Restore, tool.name(), cost);
+        let extracted = restore(shop, &expected, |target| tool.extract(name, target));
+        if let Some((cost, _)) = extracted.with_context(|| format!("{}, extracted", tool.name()))? {
+            measured.keep(Operation::Restore, &format!("{}, by strongroom-extract", tool.name()), cost);
+        }
     }
     Ok(())
 }
@@ -243,13 +248,12 @@ fn restores(shop: &Shop, tools: &mut Tools, name: &str, measured: &mut Measured)
 /// Answers its cost and the bytes of the restored files.
 pub(super) fn restore(
     shop: &Shop,
-    tool: &mut dyn Tool,
-    name: &str,
     expected: &Digests,
-) -> anyhow::Result<Option<(super::meter::Cost, u64)>> {
+    way: impl FnOnce(&Path) -> anyhow::Result<Option<Cost>>,
+) -> anyhow::Result<Option<(Cost, u64)>> {
     let folder = shop.server.make_folder("restored")?;
     let target = folder.join("data");
-    let restored = tool.restore(shop, name, &target)?;
+    let restored = way(&target)?;
     let counted = restored.map(|cost| anyhow::Ok((cost, usage(&target)?.0))).transpose()?;
     if counted.is_some() {
         compare(shop, &target, expected)?;

@@ -42,6 +42,11 @@ pub(super) trait Tool {
     /// Makes a startable directory of a backup. `None`: this tool keeps nothing.
     fn restore(&mut self, shop: &Shop, name: &str, target: &Path) -> anyhow::Result<Option<Cost>>;
 
+    /// The same without any server running. `None`: this tool has no other way.
+    fn extract(&mut self, _name: &str, _target: &Path) -> anyhow::Result<Option<Cost>> {
+        Ok(None)
+    }
+
     /// Reads everything stored and checks it. `None`: this tool has no such command.
     fn verify(&mut self, shop: &Shop) -> anyhow::Result<Option<Cost>>;
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -21,6 +22,8 @@ pub(in crate::bench) struct Strongroom {
     name: String,
     room: Room,
     repository: PathBuf,
+    extractor: PathBuf,
+    recovery_kit: PathBuf,
     _folder: TempDir,
 }
 
@@ -31,9 +34,14 @@ impl Strongroom {
         let room =
             Room::start_with(program, &data_dir, &[("STRONGROOM_COMPRESSION_LEVEL", &level.to_string())])?;
         register(&room, shop, folder.path())?;
+        let recovery_kit = folder.path().join("kit.txt");
+        let kit = room.command(&["recovery-kit", "print"]).output().context("printing the recovery kit")?;
+        fs::write(&recovery_kit, kit.stdout)?;
         let lists = if shop.has_summaries() { ", block lists" } else { "" };
         let name = format!("strongroom, zst {level}{lists}");
-        Ok(Self { name, room, repository: data_dir.join("repository"), _folder: folder })
+        let extractor = program.with_file_name("strongroom-extract");
+        let repository = data_dir.join("repository");
+        Ok(Self { name, room, repository, extractor, recovery_kit, _folder: folder })
     }
 }
 
@@ -65,6 +73,13 @@ impl Tool for Strongroom {
         served(&self.room, &mut command).map(Some)
     }
 
+    fn extract(&mut self, name: &str, target: &Path) -> anyhow::Result<Option<Cost>> {
+        let mut command = Command::new(&self.extractor);
+        command.args(["extract", name, "--progress", "none", "--threads", "2", "--target"]).arg(target);
+        command.arg("--repository").arg(&self.repository).arg("--recovery-kit").arg(&self.recovery_kit);
+        meter::command(&mut command, None).map(Some)
+    }
+
     fn verify(&mut self, _shop: &Shop) -> anyhow::Result<Option<Cost>> {
         let mut command =
             self.room.command(&["repository", "check", "--level", "decode", "--progress", "none"]);
@@ -73,7 +88,7 @@ impl Tool for Strongroom {
 }
 
 /// A command of ours, with what it costs our server.
-fn served(room: &Room, command: &mut std::process::Command) -> anyhow::Result<Cost> {
+fn served(room: &Room, command: &mut Command) -> anyhow::Result<Cost> {
     meter::forget_peak(room.pid())?;
     let cpu_before = meter::tree_cpu_s(room.pid())?;
     let cost = meter::command(command, None)?;
