@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::AttemptId;
 use crate::member::Member;
+use crate::network::SourceNetworks;
 use crate::parent::{ParentOffer, Reading};
 use crate::progress::Progress;
 use crate::verification::DrillCheck;
@@ -108,6 +109,8 @@ pub struct Source {
     pub ca_pem: Option<String>,
     /// Answer an MD5 challenge; only when asked for, it is a weak scheme.
     pub allow_md5: bool,
+    /// What the host may resolve to. An engine judges each address before it connects to it.
+    pub networks: SourceNetworks,
 }
 
 /// Equality decides "the same database".

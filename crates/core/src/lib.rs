@@ -12,6 +12,7 @@ pub mod instance;
 pub mod job;
 pub mod limits;
 pub mod member;
+pub mod network;
 pub mod parent;
 pub mod progress;
 pub mod size;

@@ -57,6 +57,8 @@ pub const SOURCE_IDLE_TIMEOUT_MS: u64 = 120_000;
 /// Silence of ours after which a source lets go of the log that it keeps for a backup. A worker that
 /// is frozen must not fill the disk of a source; one that waits for a slow repository is not dead.
 pub const SOURCE_SLOT_RELEASE_TIMEOUT_MS: u64 = 90_000;
+/// Below are the ports of mail, shells and the web, and of no database (faults.md A18).
+pub const SOURCE_PORT_MIN: u16 = 1024;
 /// Reaching a source and logging in (faults.md B11, S17).
 pub const SOURCE_CONNECT_TIMEOUT_MS: u64 = 10_000;
 

@@ -9,7 +9,7 @@ use strongroom_core::instance::{Instance, InstanceState};
 use strongroom_core::text::InstanceName;
 use strongroom_core::{Error, ErrorKind, Result};
 
-use crate::endpoint_policy::check_host;
+use crate::endpoint_policy::check_endpoint;
 use crate::identity::{Action, Scope};
 use crate::parts::Service;
 
@@ -47,6 +47,7 @@ impl Service {
             tls: new.tls,
             ca_pem: new.ca_pem,
             allow_md5: new.allow_md5,
+            networks: self.parts().settings.source_networks.clone(),
         };
         let (probe, source) = self.probe(new.engine, source).await?;
         let identity = match &probe.identity {
@@ -94,9 +95,8 @@ impl Service {
 
     async fn probe(&self, engine: EngineKind, source: Source) -> Result<(Probe, Source)> {
         let engine = self.parts().engines.get(engine)?.clone();
-        let allow_loopback = self.parts().settings.allow_loopback;
         self.blocking(move |_| {
-            check_host(&source.host, source.port, allow_loopback)?;
+            check_endpoint(&source.host, source.port, &source.networks)?;
             Ok((engine.probe(&source, &CancelToken::new())?, source))
         })
         .await
@@ -171,6 +171,7 @@ impl Service {
             tls: instance.tls,
             ca_pem: instance.ca_pem.clone(),
             allow_md5: instance.allow_md5,
+            networks: self.parts().settings.source_networks.clone(),
         })
     }
 }

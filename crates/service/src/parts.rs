@@ -11,6 +11,7 @@ use strongroom_catalog::{AuditEvent, Catalog, MetricsReading};
 use strongroom_core::engine::CancelToken;
 use strongroom_core::id::JobId;
 use strongroom_core::job::LeaseEpoch;
+use strongroom_core::network::SourceNetworks;
 use strongroom_core::progress::{Progress, ProgressReading};
 use strongroom_core::time::{Clock, Randomness};
 use strongroom_core::{Error, Result, limits};
@@ -36,8 +37,8 @@ pub struct Settings {
     /// First pause before a failed job is tried again; doubled for each one after.
     pub backoff_base_ms: i64,
     pub writer: WriterOptions,
-    /// Whether instances may be registered on this machine's own addresses.
-    pub allow_loopback: bool,
+    /// Networks beyond the public ones that sources may be in.
+    pub source_networks: SourceNetworks,
     /// Where drills restore to; `None` is in or beside the data directory.
     pub sandbox_dir: Option<PathBuf>,
     /// Name or `UID:GID` of whom restored servers run as, when the worker is root.
@@ -56,7 +57,7 @@ impl Default for Settings {
             others_at_once: 2,
             backoff_base_ms: limits::JOB_BACKOFF_BASE_MS,
             writer: WriterOptions::default(),
-            allow_loopback: true,
+            source_networks: SourceNetworks::loopback(),
             sandbox_dir: None,
             drill_account: None,
             drill_timeout: Duration::from_millis(limits::DRILL_TIMEOUT_MS),

@@ -116,6 +116,7 @@ async fn open_made(ground: Ground<'_>) -> Outcome<Opened> {
 fn settings(config: &Config) -> Settings {
     Settings {
         writer: WriterOptions { full_level: config.compression_level, ..WriterOptions::default() },
+        source_networks: config.source_networks.clone(),
         sandbox_dir: config.drill.sandbox_dir.clone(),
         drill_account: config.drill.account.clone(),
         drill_timeout: config.drill.timeout,

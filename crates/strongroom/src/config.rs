@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use strongroom_core::limits;
+use strongroom_core::network::SourceNetworks;
 use strongroom_repository::WriterOptions;
 
 use crate::exit::{Exit, Outcome, Stop};
@@ -21,7 +22,7 @@ pub(crate) use options::{ServeOptions, WorkerOptions};
 pub(crate) use values::{Origin, data_dir};
 
 /// Every setting, as it is spelled in the file; `STRONGROOM_` and upper case in the environment.
-const KEYS: [&str; 18] = [
+const KEYS: [&str; 19] = [
     "data_dir",
     "listen",
     "no_worker",
@@ -30,6 +31,7 @@ const KEYS: [&str; 18] = [
     "database_password_file",
     "repository",
     "compression_level",
+    "source_networks",
     "recovery_key_file",
     "tls_cert",
     "tls_key",
@@ -81,6 +83,7 @@ pub(crate) struct Config {
     /// Nobody named the repository: it may be made in the data directory.
     pub(crate) repository_by_default: bool,
     pub(crate) compression_level: i32,
+    pub(crate) source_networks: SourceNetworks,
     pub(crate) recovery_key_file: PathBuf,
     pub(crate) tls: Option<(PathBuf, PathBuf)>,
     insecure_http: bool,
@@ -117,12 +120,14 @@ impl Config {
             "json" => LogFormat::Json,
             other => return Err(values.wrong("log_format", other, "text or json")),
         };
+        let catalog = CatalogPlace::of(values, &data_dir)?;
         let mut config = Self {
             role,
+            source_networks: source_networks(values, &catalog)?,
             listen: address(values, "listen", "127.0.0.1:8640")?,
             no_worker: values.flag("no_worker")?,
             health_listen: health_listen(values)?,
-            catalog: CatalogPlace::of(values, &data_dir)?,
+            catalog,
             repository_by_default: repository.is_none(),
             repository_dir: repository.unwrap_or_else(|| data_dir.join("repository")),
             compression_level: compression_level(values)?,
@@ -192,6 +197,7 @@ impl Config {
             "database_url" => Some(self.catalog.shown()),
             "repository" => Some(format!("file://{}", self.repository_dir.display())),
             "compression_level" => Some(self.compression_level.to_string()),
+            "source_networks" => Some(self.source_networks.to_string()),
             "recovery_key_file" => path(&self.recovery_key_file),
             "tls_cert" => path(&self.tls.as_ref()?.0),
             "tls_key" => path(&self.tls.as_ref()?.1),
@@ -223,6 +229,24 @@ fn compression_level(values: &Values) -> Outcome<i32> {
         Ok(level) if limits::COMPRESSION_LEVELS.contains(&level) => Ok(level),
         _ => Err(values.wrong("compression_level", &text, "a number from 1 to 19")),
     }
+}
+
+/// Where catalog and server are one, the database beside them is what people back up first. With
+/// several machines, this machine is no tenant's database.
+fn source_networks(values: &Values, catalog: &CatalogPlace) -> Outcome<SourceNetworks> {
+    let Some(text) = values.text("source_networks") else {
+        return Ok(match catalog {
+            CatalogPlace::File(_) => SourceNetworks::loopback(),
+            CatalogPlace::Server(_) => SourceNetworks::default(),
+        });
+    };
+    text.parse().map_err(|wrong: String| {
+        values.wrong(
+            "source_networks",
+            &wrong,
+            "loopback, private, networks such as 10.1.0.0/16, or addresses",
+        )
+    })
 }
 
 fn tls(values: &Values) -> Outcome<Option<(PathBuf, PathBuf)>> {

@@ -255,7 +255,7 @@ async fn a_request_that_takes_too_long_is_given_up() {
     let settings = ApiSettings { request_timeout: Duration::from_millis(300), requests_max: 1, ..short() };
     let room = Room::furnish(settings, None).await;
     let body =
-        r#"{"name":"slow","engine":"postgresql","host":"127.0.0.1","port":1,"user":"slow","password":""}"#;
+        r#"{"name":"slow","engine":"postgresql","host":"127.0.0.1","port":5432,"user":"slow","password":""}"#;
     let ask = Ask::post("/strongroom/v1/instances", body).token(&room.ours.admin());
     let began = Instant::now();
     let reply = room.send(ask.clone()).await;
@@ -271,7 +271,7 @@ async fn a_request_that_takes_too_long_is_given_up() {
 async fn a_stopping_server_answers_what_it_has_begun() {
     let mut room = Room::furnish(ApiSettings::default(), None).await;
     let body =
-        r#"{"name":"slow","engine":"postgresql","host":"127.0.0.1","port":1,"user":"slow","password":""}"#;
+        r#"{"name":"slow","engine":"postgresql","host":"127.0.0.1","port":5432,"user":"slow","password":""}"#;
     let ask = Ask::post("/strongroom/v1/instances", body).token(&room.ours.admin());
     let begun = tokio::spawn({
         let addr = room.addr;

@@ -53,7 +53,7 @@ async fn a12_a17_a_request_is_one_line_without_its_secrets() {
     let _guard = tracing::subscriber::set_default(kept.clone());
     let room = room().await;
     let admin = room.ours.admin();
-    let source = r#"{"name":"orders","engine":"postgresql","host":"127.0.0.1","port":1,"user":"broken","password":"typed-password"}"#;
+    let source = r#"{"name":"orders","engine":"postgresql","host":"127.0.0.1","port":5432,"user":"broken","password":"typed-password"}"#;
     let asks = [
         Ask::get(&room.ours.v1("/backups")).token(&admin),
         Ask::get(&format!("/rds/v1/x/%0a%1b[31m\u{2028}?token={admin}")).token("wrong-token"),

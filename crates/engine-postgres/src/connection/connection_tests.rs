@@ -20,6 +20,7 @@ fn server(then: impl FnOnce(&mut TcpStream) + Send + 'static) -> (Source, JoinHa
         tls: TlsMode::Disable,
         ca_pem: None,
         allow_md5: false,
+        networks: strongroom_core::network::SourceNetworks::loopback(),
     };
     let thread = thread::spawn(move || {
         let (mut client, _) = listener.accept().unwrap();
@@ -106,4 +107,32 @@ fn h06_malformed_rows_are_refused() {
         assert!(Row::decode(&row[..length]).is_err(), "{length}");
     }
     assert!(Row::decode(&[0, 1, 0x7f, 0xff, 0xff, 0xff, 1]).is_err());
+}
+
+/// What a name meant when the instance was registered does not count: what it means now does.
+#[test]
+fn a18_an_address_that_is_not_allowed_is_never_called() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    for (host, networks) in [("127.0.0.1", ""), ("localhost", "private"), ("::ffff:127.0.0.1", "10.0.0.0/8")]
+    {
+        let source = Source {
+            host: host.to_owned(),
+            port: listener.local_addr().unwrap().port(),
+            user: "x".to_owned(),
+            password: String::new().into(),
+            tls: TlsMode::Disable,
+            ca_pem: None,
+            allow_md5: false,
+            networks: networks.parse().unwrap(),
+        };
+        let cancel = CancelToken::new();
+        let Err(fault) = Connection::open(&source, Purpose::Replication, &Watch::new(&cancel)) else {
+            panic!("{host} was called");
+        };
+        let error = strongroom_core::Error::from(fault);
+        assert_eq!(error.kind(), ErrorKind::SourceRefused, "{error:?}");
+        assert!(error.public().contains("is not one a database may have here"), "{}", error.public());
+        assert_eq!(listener.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    }
 }

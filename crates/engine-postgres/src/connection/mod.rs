@@ -18,6 +18,7 @@ use postgres_protocol::message::frontend;
 use rustls::ClientConnection;
 use strongroom_core::engine::{Source, TlsMode};
 use strongroom_core::limits;
+use strongroom_core::network::SourceNetworks;
 
 pub(crate) use self::inbox::Message;
 use self::inbox::{Envelope, Inbox};
@@ -73,6 +74,7 @@ impl Connection {
             tls: TlsMode::Disable,
             ca_pem: None,
             allow_md5: false,
+            networks: SourceNetworks::default(),
         };
         let purpose = Purpose::Session { database, settings };
         Self::begin(Transport::open_local(socket)?, &source, purpose, &watch)

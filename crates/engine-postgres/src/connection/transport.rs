@@ -13,6 +13,7 @@ use postgres_protocol::message::frontend;
 use rustls::{ClientConnection, StreamOwned};
 use socket2::{SockRef, TcpKeepalive};
 use strongroom_core::engine::{Source, TlsMode};
+use strongroom_core::network::SourceNetworks;
 use strongroom_core::{Error, ErrorKind};
 
 use super::tls;
@@ -29,7 +30,7 @@ pub(crate) enum Transport {
 impl Transport {
     /// Resolves, connects and, when the source asks for it, encrypts.
     pub(crate) fn open(source: &Source, watch: &Watch<'_>) -> Result<Self> {
-        let socket = dial(&source.host, source.port, watch)?;
+        let socket = dial(source, watch)?;
         configure(&socket).map_err(|error| Fault::Domain(broken(&error)))?;
         if source.tls == TlsMode::Disable {
             return Ok(Self::Plain(socket));
@@ -139,17 +140,27 @@ pub(crate) fn broken(error: &io::Error) -> Error {
 
 /// Resolving and connecting cannot be cut short, so they happen on a thread that is left behind
 /// when the caller's patience ends; the operating system ends it soon after.
-fn dial(host: &str, port: u16, watch: &Watch<'_>) -> Result<TcpStream> {
+fn dial(source: &Source, watch: &Watch<'_>) -> Result<TcpStream> {
     let (answer, answers) = mpsc::channel();
-    let address = (host.to_owned(), port);
+    let (host, port) = (&source.host, source.port);
+    let (address, networks) = ((host.clone(), port), source.networks.clone());
     let deadline = Instant::now() + watch.remaining().min(Duration::from_mins(1));
     thread::Builder::new()
         .name("dial".to_owned())
-        .spawn(move || answer.send(resolve_and_connect(&address, deadline)))
+        .spawn(move || answer.send(resolve_and_connect(&address, &networks, deadline)))
         .map_err(Error::internal)?;
     loop {
         match answers.recv_timeout(TICK.min(watch.remaining())) {
             Ok(Ok(socket)) => return Ok(socket),
+            Ok(Err(error)) if error.kind() == io::ErrorKind::PermissionDenied => {
+                return Err(Fault::Domain(
+                    Error::new(
+                        ErrorKind::SourceRefused,
+                        format!("The source {host}:{port} was not called: {error}."),
+                    )
+                    .with_hint("The operator allows networks with --source-networks; nothing was sent."),
+                ));
+            }
             Ok(Err(error)) => {
                 return Err(Fault::Domain(
                     Error::new(
@@ -173,8 +184,18 @@ fn dial(host: &str, port: u16, watch: &Watch<'_>) -> Result<TcpStream> {
     }
 }
 
-fn resolve_and_connect(address: &(String, u16), deadline: Instant) -> io::Result<TcpStream> {
+/// Only addresses that were judged are called, and all must be allowed: a name with one foot in
+/// a forbidden network is not a database.
+fn resolve_and_connect(
+    address: &(String, u16),
+    networks: &SourceNetworks,
+    deadline: Instant,
+) -> io::Result<TcpStream> {
     let addresses: Vec<_> = address.to_socket_addrs()?.collect();
+    if let Some(forbidden) = addresses.iter().find(|candidate| !networks.allow(candidate.ip())) {
+        let what = format!("its address {} is not one a database may have here", forbidden.ip());
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, what));
+    }
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the host name has no address");
     for (position, candidate) in addresses.iter().enumerate() {
         // An address that swallows packets must not use up the time of the ones after it.

@@ -56,6 +56,7 @@ pub(crate) fn source_at(port: u16) -> Source {
         tls: TlsMode::Disable,
         ca_pem: None,
         allow_md5: false,
+        networks: strongroom_core::network::SourceNetworks::loopback(),
     }
 }
 

@@ -24,6 +24,7 @@ fn back_up(desk: &Desk, server: &PostgresServer, parent: Option<AttemptId>) -> A
         tls: TlsMode::Disable,
         ca_pem: None,
         allow_md5: false,
+        networks: strongroom_core::network::SourceNetworks::loopback(),
     };
     let id = desk.room.next_attempt();
     let attempt = desk.room.started(id, parent).unwrap();

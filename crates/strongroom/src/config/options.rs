@@ -59,6 +59,10 @@ struct SharedOptions {
     /// zstd level of new data, 1 (fast) to 19 [env: STRONGROOM_COMPRESSION_LEVEL] [default: 1]
     #[arg(long, value_name = "LEVEL")]
     compression_level: Option<String>,
+    /// Networks that sources may be in beside the public ones: loopback, private, 10.1.0.0/16, …
+    /// [env: STRONGROOM_SOURCE_NETWORKS] [default: loopback with an embedded catalog, else none]
+    #[arg(long, value_name = "LIST")]
+    source_networks: Option<String>,
     /// The key of the repository [env: STRONGROOM_RECOVERY_KEY_FILE]
     #[arg(long, value_name = "FILE")]
     recovery_key_file: Option<String>,
@@ -135,6 +139,7 @@ impl SharedOptions {
             "database_password_file" => self.database_password_file.clone(),
             "repository" => self.repository.clone(),
             "compression_level" => self.compression_level.clone(),
+            "source_networks" => self.source_networks.clone(),
             "recovery_key_file" => self.recovery_key_file.clone(),
             "tls_cert" => self.tls_cert.clone(),
             "tls_key" => self.tls_key.clone(),

@@ -58,6 +58,8 @@ impl Site {
             &catalog_url(&self.catalog),
             "--database-password-file",
             &password.display().to_string(),
+            "--source-networks",
+            "loopback",
         ]
         .map(str::to_owned)
         .to_vec()
@@ -68,8 +70,9 @@ impl Site {
         let mut command = Command::new(PROGRAM);
         scrub(&mut command);
         command.arg("worker").arg("--data-dir").arg(self.room.scratch.path().join(name));
-        let [_, url, _, password] = self.shared_options().try_into().unwrap();
+        let [_, url, _, password, _, networks] = self.shared_options().try_into().unwrap();
         command.env("STRONGROOM_DATABASE_URL", url).env("STRONGROOM_DATABASE_PASSWORD_FILE", password);
+        command.env("STRONGROOM_SOURCE_NETWORKS", networks);
         let repository = format!("file://{}", self.room.repository().display());
         command.env("STRONGROOM_REPOSITORY", repository);
         command.env("STRONGROOM_RECOVERY_KEY_FILE", self.room.data_dir().join("recovery.key"));
