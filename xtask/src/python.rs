@@ -1,5 +1,5 @@
-//! A Python with the packages that the decoder under `fixtures/formats` needs, kept beside the
-//! build. Installed once, from the pinned list.
+//! Pythons with the packages that tests need, kept beside the build: one for the decoder under
+//! `fixtures/formats`, one with real clients. Each is installed once, from its pinned list.
 
 use std::fs;
 use std::path::PathBuf;
@@ -9,15 +9,25 @@ use anyhow::{Context, bail};
 
 use crate::{process, workspace};
 
-const REQUIREMENTS: &str = "fixtures/formats/decoder-requirements.txt";
+/// A folder beside the build, and the list of what is in it.
+pub(crate) struct Wanted {
+    folder: &'static str,
+    requirements: &'static str,
+}
+
+pub(crate) const DECODER: Wanted =
+    Wanted { folder: "decoder-python", requirements: "fixtures/formats/decoder-requirements.txt" };
+pub(crate) const CLIENTS: Wanted =
+    Wanted { folder: "clients-python", requirements: "fixtures/wire/clients/requirements.txt" };
+
 /// The list that was installed; another one is installed anew.
 const STAMP: &str = "installed.txt";
 
-/// Makes it when it is not there as the list wants it; answers its program.
-pub(crate) fn ensure() -> anyhow::Result<PathBuf> {
-    let folder = workspace::target_dir().join("decoder-python");
+/// Makes one when it is not there as its list wants it; answers its program.
+pub(crate) fn ensure(of: &Wanted) -> anyhow::Result<PathBuf> {
+    let folder = workspace::target_dir().join(of.folder);
     let program = folder.join("bin/python");
-    let wanted = fs::read_to_string(workspace::root().join(REQUIREMENTS)).context(REQUIREMENTS)?;
+    let wanted = fs::read_to_string(workspace::root().join(of.requirements)).context(of.requirements)?;
     if program.exists() && fs::read_to_string(folder.join(STAMP)).is_ok_and(|installed| installed == wanted) {
         return Ok(program);
     }
@@ -27,7 +37,7 @@ pub(crate) fn ensure() -> anyhow::Result<PathBuf> {
     process::run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
     let mut install = Command::new(&program);
     install.args(["-m", "pip", "install", "--quiet", "--only-binary", ":all:", "--requirement"]);
-    process::run(install.arg(workspace::root().join(REQUIREMENTS)))?;
+    process::run(install.arg(workspace::root().join(of.requirements)))?;
     fs::write(folder.join(STAMP), wanted).context("noting what was installed")?;
     Ok(program)
 }

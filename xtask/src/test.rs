@@ -151,10 +151,15 @@ fn prepare() -> anyhow::Result<Vec<String>> {
         say::note("!! PostgreSQL 15 is not installed here: its tests are SKIPPED and counted as skipped.");
         may_skip.push("postgresql-15".to_owned());
     }
-    if let Err(error) = python::ensure() {
-        say::note(format_args!("!! No Python for the decoder of the format: {error:#}"));
-        say::note("!! Its tests are SKIPPED and counted as skipped.");
-        may_skip.push("python-decoder".to_owned());
+    for (wanted, what, name) in [
+        (python::DECODER, "the decoder of the format", "python-decoder"),
+        (python::CLIENTS, "real clients", "python-clients"),
+    ] {
+        if let Err(error) = python::ensure(&wanted) {
+            say::note(format_args!("!! No Python for {what}: {error:#}"));
+            say::note("!! Its tests are SKIPPED and counted as skipped.");
+            may_skip.push(name.to_owned());
+        }
     }
     Ok(may_skip)
 }

@@ -59,12 +59,15 @@ pub(crate) struct App {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) requests: Arc<Semaphore>,
     pub(crate) streams: Arc<Semaphore>,
+    /// `http` or `https`, as the listener speaks.
+    pub(crate) scheme: &'static str,
 }
 
 impl App {
-    pub(crate) fn new(service: Service, settings: ApiSettings) -> Self {
+    pub(crate) fn new(service: Service, settings: ApiSettings, scheme: &'static str) -> Self {
         Self {
             service,
+            scheme,
             requests: Arc::new(Semaphore::new(settings.requests_max)),
             streams: Arc::new(Semaphore::new(settings.streams_max)),
             settings: Arc::new(settings),

@@ -26,6 +26,11 @@ pub(crate) async fn object(
     request: Request<Body>,
 ) -> Result<Map<String, Value>> {
     scope.require(action)?;
+    anybodys_object(app, request).await
+}
+
+/// The body as a JSON object, of a caller who is not known yet.
+pub(crate) async fn anybodys_object(app: &App, request: Request<Body>) -> Result<Map<String, Value>> {
     let (parts, body) = request.into_parts();
     check_headers(&parts.headers)?;
     let bytes = read(app, body).await?;
@@ -39,7 +44,11 @@ pub(crate) async fn document<T: DeserializeOwned>(
     action: Action,
     request: Request<Body>,
 ) -> Result<T> {
-    let object = object(app, scope, action, request).await?;
+    shaped(object(app, scope, action, request).await?)
+}
+
+/// An object as a document, or the name of the field that does not fit.
+pub(crate) fn shaped<T: DeserializeOwned>(object: Map<String, Value>) -> Result<T> {
     serde_path_to_error::deserialize(Value::Object(object)).map_err(|error| {
         let path = error.path().to_string();
         misfit(if path == "." { "" } else { &path }, &error.inner().to_string())
@@ -103,7 +112,7 @@ fn check_headers(headers: &HeaderMap) -> Result<()> {
     if json { Ok(()) } else { Err(Error::parameter(Field::Body, "Content-Type: must be application/json")) }
 }
 
-async fn read(app: &App, body: Body) -> Result<Bytes> {
+pub(crate) async fn read(app: &App, body: Body) -> Result<Bytes> {
     let limited = Limited::new(body, BODY_SIZE_BYTES_MAX);
     match tokio::time::timeout(app.settings.body_read_timeout, limited.collect()).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),

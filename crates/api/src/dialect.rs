@@ -1,16 +1,19 @@
 //! Which dialect a path belongs to: errors are answered in the dialect of the call, whoever finds them.
 
 use axum::response::Response;
+use http::Method;
 use strongroom_core::Error;
 use strongroom_core::id::RequestId;
 
-use crate::{health, native, v1};
+use crate::{health, identity, native, v1};
 
 /// The wire formats that share the listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Dialect {
     /// `/rds…`
     V1,
+    /// `/v3`, `/v3/auth…`, `/v3/projects…`: Keystone's. No project is called so.
+    Identity,
     /// `/strongroom…`
     Native,
     /// Health, metrics, and whatever is nobody's.
@@ -19,17 +22,22 @@ pub(crate) enum Dialect {
 
 impl Dialect {
     pub(crate) fn of(path: &str) -> Self {
-        match path.split('/').nth(1) {
-            Some("rds") => Self::V1,
-            Some("strongroom") => Self::Native,
+        let mut segments = path.split('/').skip(1);
+        match (segments.next(), segments.next()) {
+            (Some("rds"), _) => Self::V1,
+            (Some("strongroom"), _) => Self::Native,
+            (Some("v3"), None | Some("" | "auth" | "projects")) => Self::Identity,
             _ => Self::Open,
         }
     }
 
-    /// Version discovery, the native document and what belongs to no dialect are for everybody.
-    pub(crate) fn needs_token(self, path: &str) -> bool {
+    /// Version discovery, logging in, the native document and what belongs to no dialect are for everybody.
+    pub(crate) fn needs_token(self, path: &str, method: &Method) -> bool {
         match self {
             Self::V1 => path.split('/').count() > 3,
+            Self::Identity => {
+                path.len() > "/v3/".len() && !(path == "/v3/auth/tokens" && method == Method::POST)
+            }
             Self::Native => path != "/strongroom/v1/openapi.json",
             Self::Open => false,
         }
@@ -39,13 +47,14 @@ impl Dialect {
     pub(crate) fn project(self, path: &str) -> Option<&str> {
         match self {
             Self::V1 => path.split('/').nth(3),
-            Self::Native | Self::Open => None,
+            Self::Identity | Self::Native | Self::Open => None,
         }
     }
 
     pub(crate) fn refuse(self, error: &Error, request_id: &RequestId) -> Response {
         match self {
             Self::V1 => v1::refuse(error),
+            Self::Identity => identity::refuse(error),
             Self::Native => native::refuse(error, request_id),
             Self::Open => health::refuse(error),
         }
@@ -66,13 +75,19 @@ mod tests {
             ("/rds/v1/p", Dialect::V1, true),
             ("/rds/v9/p/backups", Dialect::V1, true),
             ("/rdsv1/p/backups", Dialect::Open, false),
+            ("/v3", Dialect::Identity, false),
+            ("/v3/projects", Dialect::Identity, true),
+            ("/v3/auth/tokens", Dialect::Identity, true),
+            ("/v3/auth/tokens/x", Dialect::Identity, true),
             ("/strongroom", Dialect::Native, true),
             ("/strongroom/v1/openapi.json", Dialect::Native, false),
             ("/strongroom/v1/openapi.json/x", Dialect::Native, true),
             ("/strongroom/v2/backups", Dialect::Native, true),
         ] {
             assert_eq!(Dialect::of(path), dialect, "{path}");
-            assert_eq!(dialect.needs_token(path), token, "{path}");
+            assert_eq!(dialect.needs_token(path, &Method::GET), token, "{path}");
         }
+        assert!(!Dialect::Identity.needs_token("/v3/auth/tokens", &Method::POST), "logging in");
+        assert!(Dialect::Identity.needs_token("/v3/auth/projects", &Method::POST));
     }
 }

@@ -1,6 +1,7 @@
 //! The way of every request, outside in: id → one log event and metrics → panics → deadline →
-//! token → project → route. Written once, here.
+//! token or signature → project → route. Written once, here.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::panic::AssertUnwindSafe;
 use std::time::Instant;
 
@@ -14,18 +15,19 @@ use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri};
 use strongroom_core::id::RequestId;
 use strongroom_core::limits::HEADERS_SIZE_BYTES_MAX;
 use strongroom_core::{Error, ErrorKind, Field, Result};
-use strongroom_service::Scope;
 use tower::ServiceExt;
 
 use crate::app::App;
+use crate::caller::{Known, Source};
 use crate::dialect::Dialect;
-use crate::{path, router};
+use crate::{caller, path, router};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The name the OpenStack tools print.
 const OPENSTACK_REQUEST_ID: HeaderName = HeaderName::from_static("x-openstack-request-id");
-const TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
-const PROJECT: HeaderName = HeaderName::from_static("x-project-id");
+
+/// A request that did not come over a connection of ours: there is none.
+const UNKNOWN_SOURCE: Source = Source(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
 
 /// Answers one request, whatever happens.
 pub(crate) async fn answer(app: App, router: Router, request: Request<Body>) -> Response {
@@ -36,10 +38,17 @@ pub(crate) async fn answer(app: App, router: Router, request: Request<Body>) -> 
     let mut response = if head_size(&request) > HEADERS_SIZE_BYTES_MAX {
         refuse_head(dialect, &request_id)
     } else {
-        let handled = AssertUnwindSafe(admit(&app, router, &path, request, &request_id)).catch_unwind().await;
-        match handled.unwrap_or_else(|_| Err(Error::internal("a handler panicked"))) {
+        let source = request.extensions().get().copied().unwrap_or(UNKNOWN_SOURCE);
+        let mut known = Known::default();
+        let admitted = admit(&app, router, &path, request, &request_id, &mut known);
+        let handled = AssertUnwindSafe(admitted).catch_unwind().await;
+        let handled = handled.unwrap_or_else(|_| Err(Error::internal("a handler panicked")));
+        if let Some(refusal) = caller::refusal(&known, &handled) {
+            caller::note(&app, refusal, source, &known, &request_id).await;
+        }
+        match handled {
             Ok(response) => translate(dialect, response, &request_id),
-            Err(error) => refuse(&app, dialect, &error, &request_id),
+            Err(error) => refuse(dialect, &error, &request_id),
         }
     };
     set_headers(response.headers_mut(), &request_id);
@@ -80,13 +89,12 @@ async fn admit(
     path: &str,
     mut request: Request<Body>,
     request_id: &RequestId,
+    known: &mut Known,
 ) -> Result<Response> {
     let dialect = Dialect::of(path);
     request.extensions_mut().insert(request_id.clone());
-    if dialect.needs_token(path) {
-        let claimed = Claimed::read(request.headers());
-        let scope = authorise(app, dialect.project(path), &claimed, request_id).await?;
-        request.extensions_mut().insert(scope);
+    if dialect.needs_token(path, request.method()) {
+        request = caller::authorise(app, dialect, path, request, request_id, known).await?;
     }
     path::check(path)?;
     if path.len() < request.uri().path().len() {
@@ -106,45 +114,6 @@ async fn admit(
             "The request took too long and was given up; look at the list before you repeat it.",
         ))
     })
-}
-
-/// What the headers say about the caller.
-struct Claimed {
-    token: Option<String>,
-    projects: Vec<String>,
-}
-
-impl Claimed {
-    fn read(headers: &HeaderMap) -> Self {
-        let hinted = headers.get_all(&PROJECT).iter();
-        Self {
-            token: single(headers, &TOKEN).map(str::to_owned),
-            projects: hinted.map(|value| value.to_str().unwrap_or_default().to_owned()).collect(),
-        }
-    }
-}
-
-/// Token first, then the project of the path: a caller learns nothing else before both are right.
-async fn authorise(
-    app: &App,
-    project: Option<&str>,
-    claimed: &Claimed,
-    request_id: &RequestId,
-) -> Result<Scope> {
-    let caller = app.service.authenticate(claimed.token.as_deref()).await?;
-    for project in project.into_iter().chain(claimed.projects.iter().map(String::as_str)) {
-        app.service.scope(&caller, project, request_id)?;
-    }
-    Ok(app.service.own_scope(&caller, request_id))
-}
-
-/// A header that stands there exactly once, as text.
-fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
-    let mut values = headers.get_all(name).iter();
-    match (values.next(), values.next()) {
-        (Some(value), None) => value.to_str().ok(),
-        _ => None,
-    }
 }
 
 /// The router's own refusals, in the dialect of the path.
@@ -172,14 +141,9 @@ fn bare(response: &Response) -> bool {
     !response.headers().contains_key(http::header::CONTENT_TYPE)
 }
 
-fn refuse(app: &App, dialect: Dialect, error: &Error, request_id: &RequestId) -> Response {
-    match error.kind() {
-        ErrorKind::NotAuthenticated => app.metrics.count_auth_failure("token"),
-        ErrorKind::WrongProject => app.metrics.count_auth_failure("project"),
-        ErrorKind::Internal | ErrorKind::Unavailable => {
-            tracing::error!(request.id = %request_id, "A request failed: {}", error.chain());
-        }
-        _ => {}
+fn refuse(dialect: Dialect, error: &Error, request_id: &RequestId) -> Response {
+    if matches!(error.kind(), ErrorKind::Internal | ErrorKind::Unavailable) {
+        tracing::error!(request.id = %request_id, "A request failed: {}", error.chain());
     }
     dialect.refuse(error, request_id)
 }

@@ -6,18 +6,21 @@
 
 mod app;
 mod body;
+mod caller;
 mod dialect;
 mod entry;
 mod health;
+mod identity;
 mod metrics;
 pub mod native;
 mod openapi;
 mod path;
 mod router;
 mod server;
+mod signature;
 mod v1;
 
 pub use app::{ApiSettings, Pages};
-pub use openapi::{native_document, v1_document};
+pub use openapi::{identity_document, native_document, v1_document};
 pub use router::routes;
 pub use server::{Listen, TlsFiles, serve};

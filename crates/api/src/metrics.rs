@@ -15,7 +15,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use strongroom_core::backup::BackupState;
 use strongroom_core::{Error, Result};
-use strongroom_service::{Measurement, MetricsReading, Service};
+use strongroom_service::{Measurement, MetricsReading, Refusal, Service};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RouteLabels {
@@ -54,9 +54,6 @@ struct JobLabels {
 struct BuildLabels {
     version: &'static str,
 }
-
-/// Why a caller was refused: no valid token, or a valid one for another project.
-const AUTH_FAILURES: [&str; 2] = ["token", "project"];
 
 /// Why a verification failed: stored bytes, or what a restored server found.
 const VERIFY_FAILURES: [&str; 2] = ["damage", "drill"];
@@ -137,7 +134,7 @@ impl Metrics {
         for reason in VERIFY_FAILURES {
             metrics.verify_failures.get_or_create(&ReasonLabels { reason }).inc_by(0);
         }
-        for reason in AUTH_FAILURES {
+        for reason in Refusal::ALL.map(Refusal::word) {
             metrics.auth_failures.get_or_create(&ReasonLabels { reason }).inc_by(0);
         }
         metrics.register();

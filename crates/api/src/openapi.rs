@@ -5,7 +5,8 @@ use serde_json::{Map, Value, json};
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
-use crate::{native, v1};
+use crate::dialect::Dialect;
+use crate::{identity, native, v1};
 
 type Schemas = Vec<(String, RefOr<Schema>)>;
 pub(crate) type Collect = fn(&mut Schemas);
@@ -53,6 +54,11 @@ pub(crate) const fn delete(path: &'static str, summary: &'static str, answer: &'
 }
 
 impl Operation {
+    /// The schema of its errors.
+    fn error(&self) -> &'static str {
+        if Dialect::of(self.path) == Dialect::Identity { "ErrorAnswer" } else { "ErrorBody" }
+    }
+
     pub(crate) const fn taking(self, request: &'static str) -> Self {
         Self { request: Some(request), ..self }
     }
@@ -100,7 +106,7 @@ fn operation(of: &Operation) -> Value {
         "parameters": parameters(of),
         "responses": {
             of.status: { "description": of.summary, "content": content(of.answer) },
-            "default": { "description": "The call failed", "content": content("ErrorBody") },
+            "default": { "description": "The call failed", "content": content(of.error()) },
         },
     });
     if let Some(request) = of.request {
@@ -150,6 +156,11 @@ fn document(title: &str, operations: &[Operation], schemas: Collect) -> Value {
             "securitySchemes": { "token": { "type": "apiKey", "in": "header", "name": "X-Auth-Token" } },
         },
     })
+}
+
+/// The document of the Keystone subset.
+pub fn identity_document() -> Value {
+    document("Keystone v3 subset", identity::OPERATIONS, identity::SCHEMAS)
 }
 
 /// The native API's document.

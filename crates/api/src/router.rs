@@ -9,7 +9,7 @@ use http::{Method, StatusCode};
 
 use crate::app::{App, Pages};
 use crate::dialect::Dialect;
-use crate::{health, native, v1};
+use crate::{health, identity, native, v1};
 
 type Route = (&'static str, &'static [&'static str], fn() -> MethodRouter<App>);
 
@@ -33,6 +33,17 @@ const V1: &[Route] = &[
     ("/rds/v1/{project_id}/instances/{node_id}", &["get"], || get(v1::instances::show)),
     ("/rds/v1/{project_id}/datastores/{engine}/versions", &["get"], || get(v1::datastores::versions)),
     ("/rds/v1/{project_id}/jobs/{job_id}", &["get"], || get(v1::jobs::show)),
+];
+
+const IDENTITY: &[Route] = &[
+    ("/v3", &["get"], || get(identity::version)),
+    ("/v3/auth/tokens", &["get", "post", "delete"], || {
+        get(identity::check).post(identity::create).delete(identity::revoke)
+    }),
+    ("/v3/auth/catalog", &["get"], || get(identity::catalog)),
+    ("/v3/auth/projects", &["get"], || get(identity::projects)),
+    ("/v3/auth/domains", &["get"], || get(identity::domains)),
+    ("/v3/projects", &["get"], || get(identity::projects)),
 ];
 
 const NATIVE: &[Route] = &[
@@ -60,12 +71,27 @@ const NATIVE: &[Route] = &[
     ("/strongroom/v1/repository/forget", &["post"], || post(native::repository::forget)),
     ("/strongroom/v1/tokens", &["get", "post"], || get(native::tokens::list).post(native::tokens::create)),
     ("/strongroom/v1/tokens/{token}", &["delete"], || delete(native::tokens::revoke)),
+    ("/strongroom/v1/access-keys", &["get", "post"], || {
+        get(native::accounts::access_keys).post(native::accounts::access_key_create)
+    }),
+    ("/strongroom/v1/access-keys/{access_key}", &["delete"], || delete(native::accounts::access_key_revoke)),
+    ("/strongroom/v1/projects", &["get", "post"], || {
+        get(native::accounts::projects).post(native::accounts::project_create)
+    }),
+    ("/strongroom/v1/projects/{project}", &["delete"], || delete(native::accounts::project_remove)),
+    ("/strongroom/v1/users", &["get", "post"], || {
+        get(native::accounts::users).post(native::accounts::user_create)
+    }),
+    ("/strongroom/v1/users/{user}", &["delete"], || delete(native::accounts::user_remove)),
+    ("/strongroom/v1/users/{user}/password", &["post"], || post(native::accounts::password_put)),
+    ("/strongroom/v1/users/{user}/roles", &["post"], || post(native::accounts::role_assign)),
+    ("/strongroom/v1/users/{user}/roles/{project}", &["delete"], || delete(native::accounts::role_unassign)),
     ("/strongroom/v1/recovery-kit", &["get"], || get(native::repository::recovery_kit)),
     ("/strongroom/v1/doctor", &["get"], || get(native::repository::doctor)),
 ];
 
 fn all() -> impl Iterator<Item = &'static Route> {
-    HEALTH.iter().chain(OPEN).chain(V1).chain(NATIVE)
+    HEALTH.iter().chain(OPEN).chain(IDENTITY).chain(V1).chain(NATIVE)
 }
 
 /// Path and method of everything that is served; the documents are compared with this.
@@ -96,8 +122,10 @@ pub(crate) fn methods(route: &str) -> Vec<String> {
 /// Tells the outer layers which route it was: metrics name patterns, never raw paths.
 async fn remember_route(request: Request, next: Next) -> Response {
     let matched = request.extensions().get::<MatchedPath>().cloned();
-    // The router would take HEAD for GET; no dialect has it. Probes of health may use it.
-    let refused = request.method() == Method::HEAD && Dialect::of(request.uri().path()) != Dialect::Open;
+    // The router would take HEAD for GET; the RDS dialects and ours do not have it. Probes of health
+    // may use it, and Keystone's clients do.
+    let may_have_head = matches!(Dialect::of(request.uri().path()), Dialect::Open | Dialect::Identity);
+    let refused = request.method() == Method::HEAD && !may_have_head;
     let mut response = match &matched {
         Some(_) if refused => StatusCode::METHOD_NOT_ALLOWED.into_response(),
         _ => next.run(request).await,

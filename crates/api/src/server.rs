@@ -22,6 +22,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 
 use crate::app::{ApiSettings, App};
+use crate::caller::Source;
 use crate::{entry, router};
 
 /// Where to listen, bound already.
@@ -45,7 +46,7 @@ pub async fn serve(
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<()> {
     let tls = listen.tls.as_ref().map(acceptor).transpose()?;
-    let app = App::new(service, settings);
+    let app = App::new(service, settings, if tls.is_some() { "https" } else { "http" });
     let router = router::build(app.clone());
     let room = Arc::new(Semaphore::new(app.settings.connections_max));
     let graceful = GracefulShutdown::new();
@@ -93,10 +94,10 @@ fn open(
     tokio::spawn(async move {
         let _permit = permit;
         match tls {
-            None => speak(app, router, watcher, stream).await,
+            None => speak(app, router, watcher, stream, Source(peer.ip())).await,
             Some(tls) => {
                 match tokio::time::timeout(app.settings.header_read_timeout, tls.accept(stream)).await {
-                    Ok(Ok(stream)) => speak(app, router, watcher, stream).await,
+                    Ok(Ok(stream)) => speak(app, router, watcher, stream, Source(peer.ip())).await,
                     Ok(Err(error)) => tracing::debug!(peer = %peer, "TLS failed: {error}"),
                     Err(_elapsed) => tracing::debug!(peer = %peer, "TLS took too long."),
                 }
@@ -110,11 +111,16 @@ async fn speak(
     router: Router,
     watcher: hyper_util::server::graceful::Watcher,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    source: Source,
 ) {
     let timeout = app.settings.header_read_timeout;
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let (app, router) = (app.clone(), router.clone());
-        async move { Ok::<_, std::convert::Infallible>(entry::answer(app, router, request.map(Body::new)).await) }
+        async move {
+            let mut request = request.map(Body::new);
+            request.extensions_mut().insert(source);
+            Ok::<_, std::convert::Infallible>(entry::answer(app, router, request).await)
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

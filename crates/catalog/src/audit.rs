@@ -14,7 +14,7 @@ use strongroom_core::{Error, ErrorKind, Result};
 use crate::fault::Fault;
 use crate::identity::maybe_project_id;
 use crate::row::{Columns, to_json};
-use crate::transaction::reading;
+use crate::transaction::{reading, writing};
 use crate::{Catalog, Inner, Tx};
 
 /// Rows read at a time while the chain is checked.
@@ -52,6 +52,22 @@ pub struct AuditRecord {
 }
 
 impl Catalog {
+    /// Appends something that changed nothing else.
+    pub async fn audit_note(&self, event: &AuditEvent) -> Result<()> {
+        writing!(self, |tx| audit_in_tx(tx, &self.inner, event).await)
+    }
+
+    /// The newest events of no project, newest first.
+    pub async fn audit_list_of_none(&self, limit: u32) -> Result<Vec<AuditRecord>> {
+        reading!(self, |tx| {
+            let select =
+                "SELECT sequence, at, project_id, actor, action, object, request_id, detail, previous, digest
+                 FROM audit_events WHERE project_id IS NULL ORDER BY sequence DESC LIMIT $1";
+            let rows = query(select).bind(i64::from(limit)).fetch_all(&mut **tx).await?;
+            rows.iter().map(record_from_row).collect()
+        })
+    }
+
     /// The newest events of a project, newest first.
     pub async fn audit_list(&self, project: &ProjectId, limit: u32) -> Result<Vec<AuditRecord>> {
         reading!(self, |tx| {

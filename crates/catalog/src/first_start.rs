@@ -9,15 +9,15 @@ use secrecy::SecretString;
 use sqlx::{AnyConnection, Connection, Executor, query, query_scalar};
 use strongroom_core::{Error, ErrorKind, Result};
 
+use crate::access_key::access_key_create_in_tx;
 use crate::audit::{AuditEvent, audit_in_tx};
 use crate::dialect::{Dialect, TURN_LOCK, TURN_SETTINGS};
 use crate::fault::Fault;
-use crate::identity::{
-    AccessKey, Project, User, access_key_create_in_tx, project_create_in_tx, user_create_in_tx,
-};
+use crate::identity::{AccessKey, Project, Role, User, project_create_in_tx};
 use crate::setting::{KEY_CHECK, REPOSITORY_ID, setting_in_tx, setting_put_in_tx};
 use crate::token::{TokenRow, token_create_in_tx};
 use crate::transaction::writing;
+use crate::user::{role_assign_in_tx, user_create_in_tx};
 use crate::{Catalog, migration};
 
 /// The first project, its administrator, what lets them in, and the repository they belong to.
@@ -45,6 +45,7 @@ impl Catalog {
             }
             project_create_in_tx(tx, rows.project, now).await?;
             user_create_in_tx(tx, rows.user, now).await?;
+            role_assign_in_tx(tx, &rows.user.id, &rows.project.id, Role::Admin, now).await?;
             token_create_in_tx(tx, rows.token).await?;
             access_key_create_in_tx(tx, &self.inner, rows.access_key, rows.access_secret).await?;
             setting_put_in_tx(tx, REPOSITORY_ID, rows.repository_id, now).await?;

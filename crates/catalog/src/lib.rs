@@ -4,7 +4,7 @@
 //!
 //! | Stored | Why | Can be rebuilt from the repository |
 //! |---|---|---|
-//! | projects, users, tokens (digests), access keys (sealed) | who may do what | no: they are issued anew |
+//! | projects, users and their roles, tokens and sessions (digests), access keys (sealed) | who may do what | no: they are issued anew |
 //! | instances, their passwords sealed | where the sources are | partly: manifests name them, passwords are typed again |
 //! | backups that are COMPLETED | what callers see and ask for | yes, all of them |
 //! | backups BUILDING, FAILED or DELETING, and jobs | durable wishes and work in progress | no: work in progress ends with the catalog |
@@ -31,6 +31,7 @@
 //!
 //! It must never know HTTP, an engine, or a byte of a backup.
 
+mod access_key;
 mod audit;
 mod backup;
 mod dialect;
@@ -48,9 +49,11 @@ mod reading;
 mod row;
 mod seal;
 mod server;
+mod session;
 mod setting;
 mod token;
 mod transaction;
+mod user;
 mod verification;
 
 use std::fmt;
@@ -66,11 +69,12 @@ pub use audit::{AuditEvent, AuditRecord};
 pub use backup::{BackupFilter, Cursor, DeleteAdmitted, Published};
 pub use first_start::{FirstRows, FirstStartTurn};
 pub use hints::Hints;
-pub use identity::{AccessKey, AccessKeyOwner, Project, Role, User};
+pub use identity::{AccessKey, AccessKeyOwner, Assignment, Project, Role, User};
 pub use job::{CancelAsked, Claim, JobFilter, Renewal};
 pub use outbox::OutboxEntry;
 pub use reading::{InstanceReading, MetricsReading};
-pub use token::{TokenOwner, TokenRow};
+pub use session::{Bearer, BearerProject, Credential, SessionRow};
+pub use token::TokenRow;
 
 use dialect::Dialect;
 use seal::Sealer;

@@ -11,6 +11,7 @@ use crate::audit::{AuditEvent, audit_in_tx};
 use crate::fault::Fault;
 use crate::identity::{Role, project_id};
 use crate::row::Columns;
+use crate::session::{Bearer, Credential};
 use crate::transaction::{reading, writing};
 use crate::{Catalog, Tx};
 
@@ -28,16 +29,6 @@ pub struct TokenRow {
     pub expires: Option<Timestamp>,
 }
 
-/// Whom a valid token speaks for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TokenOwner {
-    pub token_id: String,
-    pub user_id: UserId,
-    pub user_name: String,
-    pub project_id: ProjectId,
-    pub role: Role,
-}
-
 impl Catalog {
     pub async fn token_create(&self, token: &TokenRow, audit: &AuditEvent) -> Result<()> {
         writing!(self, |tx| {
@@ -46,14 +37,20 @@ impl Catalog {
         })
     }
 
-    /// The owner of a token that exists and has not expired at `now`.
-    pub async fn token_by_digest(&self, digest: &str, now: Timestamp) -> Result<Option<TokenOwner>> {
+    /// Whom a token speaks for that exists and has not expired at `now`. One for a project in which
+    /// the user has no role any more speaks for nobody.
+    pub async fn token_by_digest(&self, digest: &str, now: Timestamp) -> Result<Option<Bearer>> {
         reading!(self, |tx| {
-            let select = "SELECT t.id, t.user_id, u.name AS user_name, t.project_id, t.role
-                 FROM tokens t JOIN users u ON u.id = t.user_id
+            let select = "SELECT t.id, t.user_id, t.project_id, 0 AS domain_scoped, t.role AS role_max,
+                    t.created AS issued, t.expires, a.role AS assigned, u.name AS user_name, u.domain_id,
+                    u.domain_admin, p.name AS project_name, p.domain_name
+                 FROM tokens t JOIN users u ON u.id = t.user_id JOIN projects p ON p.id = t.project_id
+                 JOIN role_assignments a ON a.user_id = t.user_id AND a.project_id = t.project_id
                  WHERE t.digest = $1 AND (t.expires IS NULL OR t.expires > $2)";
             let row = query(select).bind(digest).bind(to_micros(now)).fetch_optional(&mut **tx).await?;
-            row.as_ref().map(owner_from_row).transpose()
+            let Some(row) = row else { return Ok(None) };
+            let credential = Credential::Token(row.text("id")?);
+            Ok(Some(Bearer::from_row(&row, credential, row.maybe_time("expires")?, "token")?))
         })
     }
 
@@ -72,13 +69,14 @@ impl Catalog {
         })
     }
 
-    /// Takes a token away; says whether there was one.
+    /// Takes a token away, and what was opened with it; says whether there was one.
     pub async fn token_revoke(&self, project: &ProjectId, id: &str, audit: &AuditEvent) -> Result<bool> {
         writing!(self, |tx| {
             let delete = "DELETE FROM tokens WHERE id = $1 AND project_id = $2 RETURNING id";
             let gone: Option<String> =
                 query_scalar(delete).bind(id).bind(project.as_str()).fetch_optional(&mut **tx).await?;
             if gone.is_some() {
+                query("DELETE FROM sessions WHERE origin = $1").bind(id).execute(&mut **tx).await?;
                 audit_in_tx(tx, &self.inner, audit).await?;
             }
             Ok(gone.is_some())
@@ -102,16 +100,6 @@ pub(crate) async fn token_create_in_tx(tx: &mut Tx, token: &TokenRow) -> Result<
     .execute(&mut **tx)
     .await?;
     Ok(())
-}
-
-fn owner_from_row(row: &AnyRow) -> Result<TokenOwner, Fault> {
-    Ok(TokenOwner {
-        token_id: row.text("id")?,
-        user_id: UserId::from_stored(row.text("user_id")?),
-        user_name: row.text("user_name")?,
-        project_id: project_id(row, "project_id")?,
-        role: row.word("role", Role::from_word)?,
-    })
 }
 
 fn token_from_row(row: &AnyRow) -> Result<TokenRow, Fault> {

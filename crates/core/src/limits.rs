@@ -70,3 +70,34 @@ pub const DRILL_ROOM_MARGIN_BYTES: u64 = 256 << 20;
 pub const DRILL_FINDINGS_MAX: usize = 50;
 /// The largest tables that a drill tells by name.
 pub const DRILL_TABLES_TOLD_MAX: usize = 100;
+
+/// How long a log-in lasts; clients log in again by themselves.
+pub const SESSION_LIFE_S: i64 = 24 * 60 * 60;
+/// Passwords, in characters. The longest is far below the limit of a body.
+pub const PASSWORD_LENGTH_CHARS_MIN: usize = 8;
+pub const PASSWORD_LENGTH_CHARS_MAX: usize = 256;
+/// Memory that one password's hash takes, in KiB, and how often it is filled (argon2id).
+pub const PASSWORD_HASH_MEMORY_KIB: u32 = 19 * 1024;
+pub const PASSWORD_HASH_PASSES: u32 = 2;
+/// Passwords hashed at once, and waiting for it; more are told to come again (faults.md A23).
+pub const PASSWORD_HASHES_MAX: usize = 2;
+pub const PASSWORD_HASHES_WAITING_MAX: usize = 32;
+/// Wrong passwords for one account from one source before it has to wait.
+pub const PAIR_FAILURES_FREE: u32 = 5;
+/// Wrong passwords from one source, for whatever account, before it has to wait.
+pub const SOURCE_FAILURES_FREE: u32 = 50;
+/// Wrong passwords for one account, from whatever source, before strangers to it have to wait.
+pub const ACCOUNT_FAILURES_FREE: u32 = 100;
+/// The longest wait of a pair or a source, and that of an account: its owner may be among them.
+pub const GUESS_WAIT_S_MAX: i64 = 900;
+pub const ACCOUNT_WAIT_S_MAX: i64 = 30;
+/// A count of wrong passwords is forgotten so long after the last one.
+pub const GUESS_MEMORY_S: i64 = 3_600;
+/// Counts of wrong passwords that are remembered; the oldest go first.
+pub const GUESS_COUNTS_MAX: usize = 10_000;
+/// How far the date of a signed request may be from now (contract of the signatures).
+pub const SIGNATURE_SKEW_S_MAX: i64 = 900;
+/// Refusals of callers are told to the audit chain once for each kind and source in so long.
+pub const REFUSAL_WINDOW_S: i64 = 60;
+/// Sources of refusals that are told apart in a window; those beyond are counted together.
+pub const REFUSAL_SOURCES_MAX: usize = 64;

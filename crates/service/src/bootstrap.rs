@@ -9,6 +9,7 @@ use strongroom_core::id::{ProjectId, UserId};
 use strongroom_core::time::Randomness;
 
 use crate::identity::token_digest;
+use crate::passwords;
 use crate::tokens::random_token;
 
 /// What `bootstrap.json` is made of. Secrets are shown once, here.
@@ -46,7 +47,7 @@ pub struct FirstStart {
 
 impl FirstStart {
     /// `region` names the first project, as clients expect it.
-    pub fn plan(random: &dyn Randomness, now: Timestamp, region: &str) -> Self {
+    pub fn plan(random: &dyn Randomness, now: Timestamp, region: &str) -> Result<Self> {
         let (project_id, user_id) = (ProjectId::issue(random.uuid(now)), UserId::issue(random.uuid(now)));
         let made = Bootstrap {
             domain_id: random.uuid(now).simple().to_string(),
@@ -67,12 +68,12 @@ impl FirstStart {
             domain_name: made.domain_name.clone(),
             backup_quota: None,
         };
-        // The password is for the Keystone log-in, which is not offered yet; its hash comes with it.
         let user = User {
             id: user_id.clone(),
             name: made.user_name.clone(),
             domain_id: made.domain_id.clone(),
-            password_hash: None,
+            password_hash: Some(passwords::hash(&SecretString::from(made.password.clone()), random)?),
+            domain_admin: true,
         };
         let token = TokenRow {
             id: random.uuid(now).simple().to_string(),
@@ -86,7 +87,7 @@ impl FirstStart {
         };
         let access_key =
             AccessKey { id: made.access_key.clone(), user_id, project_id, role: Role::Admin, created: now };
-        Self { made, project, user, token, access_key, now }
+        Ok(Self { made, project, user, token, access_key, now })
     }
 
     /// What is shown once.

@@ -4,6 +4,7 @@
 //! repository and the engines by their ports, and must never know HTTP, SQL or a byte of an
 //! engine's protocol.
 
+mod accounts;
 mod backups;
 mod bootstrap;
 pub mod content;
@@ -11,20 +12,26 @@ mod doctor;
 mod endpoint_policy;
 mod engines;
 mod failure;
+mod guesses;
 mod identity;
 mod instances;
 mod jobs;
+mod login;
 mod measures;
 mod parts;
+mod passwords;
 mod procedures;
 mod reading;
 mod recovery_kit;
+mod refusals;
 mod repository_state;
 mod sandbox;
 mod shared_time;
+mod signature;
 mod tokens;
 pub mod work;
 
+pub use accounts::{IssuedKey, NewUser};
 pub use backups::BackupRef;
 pub use bootstrap::{Bootstrap, FirstStart};
 pub use engines::Engines;
@@ -32,15 +39,20 @@ pub use failure::{KINDS, code_of, kind_of};
 pub use identity::{Action, Caller, Scope};
 pub use instances::{Added, NewInstance};
 pub use jobs::JobDetail;
+pub use login::{DomainRef, LogIn, ProjectRef, Proof, ScopeWish, Turned, UserRef};
 pub use measures::Measurement;
 pub use parts::{Parts, Service, Settings};
 pub use reading::RestoreFacts;
 pub use recovery_kit::RecoveryKit;
+pub use refusals::Refusal;
 pub use shared_time::ClockTrouble;
+pub use signature::{SignedClaim, sha256_hex, signature_of};
 pub use tokens::{IssuedToken, NewToken};
 
 /// What callers see of the catalog's own types.
-pub use strongroom_catalog::{BackupFilter, Cursor, MetricsReading, Role, TokenRow};
+pub use strongroom_catalog::{
+    AccessKey, Assignment, BackupFilter, Bearer, Cursor, MetricsReading, Project, Role, TokenRow, User,
+};
 pub use strongroom_repository::{BackupReader, RepositoryStat};
 /// The one writer of restored files.
 pub use strongroom_restore as restore;

@@ -19,8 +19,11 @@ use strongroom_repository::{RecoveryKey, Repository, WriterOptions};
 use tokio::sync::Notify;
 
 use crate::engines::Engines;
+use crate::guesses::Guesses;
 use crate::identity::Scope;
 use crate::measures::Measures;
+use crate::passwords::Passwords;
+use crate::refusals::Refusals;
 use crate::shared_time::SharedTime;
 
 /// Numbers an operator may set; the defaults suit one machine.
@@ -92,6 +95,9 @@ pub(crate) struct Inner {
     live: Mutex<HashMap<JobId, LiveJob>>,
     pub(crate) measures: Measures,
     pub(crate) time: SharedTime,
+    pub(crate) passwords: Passwords,
+    pub(crate) guesses: Guesses,
+    pub(crate) refusals: Refusals,
 }
 
 /// A job that runs in this process.
@@ -119,6 +125,9 @@ impl Service {
             live: Mutex::new(HashMap::new()),
             measures: Measures::default(),
             time: SharedTime::default(),
+            passwords: Passwords::default(),
+            guesses: Guesses::default(),
+            refusals: Refusals::default(),
         };
         Self { inner: Arc::new(inner) }
     }

@@ -20,7 +20,7 @@ pub(crate) const PRINTED: &str = "recovery_kit.printed";
 impl Service {
     /// The kit. From now on nobody is reminded of it.
     pub async fn recovery_kit(&self, scope: &Scope) -> Result<RecoveryKit> {
-        scope.require(Action::Administer)?;
+        scope.require(Action::Govern)?;
         let (repository_id, location) = (self.repository().id().to_owned(), self.parts().location.clone());
         let recovery_key = self.parts().recovery_key.to_text();
         let text = page(&repository_id, &location, &recovery_key, &self.now().to_string());

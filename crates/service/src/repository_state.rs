@@ -15,14 +15,14 @@ use crate::parts::Service;
 impl Service {
     /// Numbers of the repository, and where it is.
     pub async fn repository_stat(&self, scope: &Scope) -> Result<(RepositoryStat, String)> {
-        scope.require(Action::Administer)?;
+        scope.require(Action::Govern)?;
         let stat = self.blocking(|service| service.repository().stat()).await?;
         Ok((stat, self.parts().location.clone()))
     }
 
     /// Accepts a check of every lineage.
     pub async fn repository_check(&self, scope: &Scope, level: Level) -> Result<JobId> {
-        scope.require(Action::Administer)?;
+        scope.require(Action::Govern)?;
         if level == Level::Engine {
             return Err(Error::new(
                 ErrorKind::NotSupported,

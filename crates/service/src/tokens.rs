@@ -29,9 +29,13 @@ pub struct IssuedToken {
 const PREFIX: &str = "srt_";
 
 pub(crate) fn random_token(random: &dyn Randomness) -> String {
+    random_secret(PREFIX, random)
+}
+
+pub(crate) fn random_secret(prefix: &str, random: &dyn Randomness) -> String {
     let mut bytes = [0; 32];
     random.fill(&mut bytes);
-    format!("{PREFIX}{}", hex::encode(bytes))
+    format!("{prefix}{}", hex::encode(bytes))
 }
 
 impl Service {

@@ -110,6 +110,7 @@ async fn open_made(ground: Ground<'_>) -> Outcome<Opened> {
     });
     service.time_refresh().await?;
     tokio::spawn(service.clone().time_keep());
+    tokio::spawn(service.clone().refusals_keep());
     Ok(Opened { service, catalog, data_dir: ground.data_dir, _lock: ground.lock })
 }
 
@@ -176,7 +177,7 @@ async fn make_on_server(ground: &Ground<'_>, url: &str) -> Outcome<()> {
 
 async fn fill(ground: &Ground<'_>, catalog: &Catalog, repository: &Repository) -> Outcome<()> {
     let (now, region) = (ground.clock.now(), &ground.config.region);
-    let first = FirstStart::plan(&*ground.random, now, region);
+    let first = FirstStart::plan(&*ground.random, now, region)?;
     let credentials = Credentials::new(first.bootstrap(), &ground.data_dir, region);
     files::write_credentials(&ground.data_dir, &credentials)?;
     Ok(first.store(catalog, repository.id()).await?)

@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::client::ClientOptions;
-use crate::commands::{backup, instance, job, repository, restore, token};
+use crate::commands::{access_key, backup, instance, job, project, repository, restore, token, user};
 use crate::config::{ServeOptions, WorkerOptions};
 use crate::output::Format;
 
@@ -49,9 +49,18 @@ pub(crate) enum Command {
     /// The repository: check, stat, forget
     #[command(subcommand)]
     Repository(repository::Verb),
+    /// Projects of the domain: create, list, delete
+    #[command(subcommand)]
+    Project(project::Verb),
+    /// Users of the domain: create, list, delete, passwords, roles
+    #[command(subcommand)]
+    User(user::Verb),
     /// Tokens of the project: create, list, revoke
     #[command(subcommand)]
     Token(token::Verb),
+    /// Access keys of the project, for clients that sign: create, list, delete
+    #[command(subcommand)]
+    AccessKey(access_key::Verb),
     /// The page that brings the data back when this server is gone
     #[command(subcommand)]
     RecoveryKit(KitVerb),

@@ -10,6 +10,13 @@ const RULE: &str = "scope";
 /// Public functions of `Service` that touch no tenant's data, and why.
 pub(crate) const WITHOUT_SCOPE: &[(&str, &str)] = &[
     ("authenticate", "turns a token into a caller; the scope is made from it"),
+    ("authenticate_signature", "turns a signature into a caller; the scope is made from it"),
+    ("log_in", "makes a session for who proves who they are; the scope is made from it"),
+    ("session_shown", "the caller's own sessions, of whatever project"),
+    ("session_end", "the caller's own sessions, of whatever project"),
+    ("projects_of", "the caller's own projects, to choose one for a scope"),
+    ("refusal_note", "callers who got no scope"),
+    ("refusals_keep", "callers who got no scope"),
     ("scope", "makes the scope"),
     ("own_scope", "makes the scope"),
     ("ready", "health of the process"),

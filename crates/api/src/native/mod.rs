@@ -1,5 +1,6 @@
 //! The native API: `/strongroom/v1/…`, everything that the RDS dialects have no words for.
 
+pub(crate) mod accounts;
 pub(crate) mod backups;
 pub(crate) mod content;
 mod error;

@@ -70,6 +70,34 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         .taking("TokenRequest")
         .with_status("201"),
     delete("/strongroom/v1/tokens/{token}", "Revoke a token at once", "Nothing"),
+    get("/strongroom/v1/access-keys", "Access keys of the project, without their secrets", "AccessKeyList"),
+    post("/strongroom/v1/access-keys", "Make an access key; its secret is shown once", "AccessKeyView")
+        .taking("AccessKeyRequest")
+        .with_status("201"),
+    delete("/strongroom/v1/access-keys/{access_key}", "End an access key at once", "Nothing"),
+    get("/strongroom/v1/projects", "Projects of the domain", "ProjectList"),
+    post("/strongroom/v1/projects", "Make a project; the caller becomes its administrator", "ProjectView")
+        .taking("ProjectRequest")
+        .with_status("201"),
+    delete("/strongroom/v1/projects/{project}", "Remove a project that never had an instance", "Nothing"),
+    get("/strongroom/v1/users", "Users of the domain and their roles", "UserList"),
+    post("/strongroom/v1/users", "Make a user; their roles are given afterwards", "UserView")
+        .taking("UserRequest")
+        .with_status("201"),
+    delete("/strongroom/v1/users/{user}", "Remove a user with their tokens and keys, at once", "Nothing"),
+    post("/strongroom/v1/users/{user}/password", "Set a password; log-ins by the old one end", "Nothing")
+        .taking("PasswordRequest"),
+    post(
+        "/strongroom/v1/users/{user}/roles",
+        "Give a role in a project, instead of the one before",
+        "Nothing",
+    )
+    .taking("RoleRequest"),
+    delete(
+        "/strongroom/v1/users/{user}/roles/{project}",
+        "Take the role in a project away, at once",
+        "Nothing",
+    ),
     get("/strongroom/v1/recovery-kit", "The recovery kit", "RecoveryKitView"),
     get("/strongroom/v1/doctor", "The server's look at itself", "DoctorView"),
 ];
@@ -93,6 +121,14 @@ pub(crate) const SCHEMAS: Collect = |out| {
     collect::<wire::ContentRequest>(out);
     collect::<wire::TokenRequest>(out);
     collect::<wire::TokenList>(out);
+    collect::<wire::AccessKeyRequest>(out);
+    collect::<wire::AccessKeyList>(out);
+    collect::<wire::ProjectRequest>(out);
+    collect::<wire::ProjectList>(out);
+    collect::<wire::UserRequest>(out);
+    collect::<wire::PasswordRequest>(out);
+    collect::<wire::RoleRequest>(out);
+    collect::<wire::UserList>(out);
     collect::<wire::RecoveryKitView>(out);
     collect::<wire::DoctorView>(out);
 };

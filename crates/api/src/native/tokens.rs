@@ -5,12 +5,12 @@ use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use http::{Request, StatusCode};
+use strongroom_core::Field;
 use strongroom_core::id::RequestId;
-use strongroom_core::{Error, Field};
-use strongroom_service::{Action, NewToken, Role, Scope};
+use strongroom_service::{Action, NewToken, Scope};
 
 use super::wire::{SCHEMA, TokenList, TokenRequest};
-use super::{Answer, Refusal, reference, views};
+use super::{Answer, Refusal, accounts, reference, views};
 use crate::app::App;
 use crate::body;
 
@@ -22,8 +22,7 @@ pub(crate) async fn create(
 ) -> Answer<Response> {
     let issued = async {
         let request: TokenRequest = body::document(&app, &scope, Action::Administer, request).await?;
-        let unknown = || Error::parameter(Field::Other, "role: must be viewer, operator, restorer or admin");
-        let role = Role::from_word(request.role.as_deref().unwrap_or("admin")).ok_or_else(unknown)?;
+        let role = accounts::role(request.role.as_deref().unwrap_or("admin"))?;
         let new = NewToken { name: request.name, role, expires_in_s: request.expires_in_s };
         app.service.token_create(&scope, new).await
     };

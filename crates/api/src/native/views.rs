@@ -34,7 +34,7 @@ fn instance_status(state: InstanceState) -> &'static str {
 }
 
 /// RFC 3339 in UTC, whole seconds.
-fn moment(at: Timestamp) -> String {
+pub(super) fn moment(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 

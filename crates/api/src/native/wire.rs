@@ -391,3 +391,109 @@ pub struct DoctorView {
     pub passed: bool,
     pub lines: Vec<CheckLineView>,
 }
+
+/// `POST /projects`
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ProjectRequest {
+    pub name: String,
+    /// How many manual backups it may have; absent = no limit
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup_quota: Option<i64>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct ProjectView {
+    pub schema: u32,
+    pub id: String,
+    pub name: String,
+    pub backup_quota: Option<i64>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct ProjectList {
+    pub schema: u32,
+    pub projects: Vec<ProjectView>,
+}
+
+/// `POST /users`
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UserRequest {
+    pub name: String,
+    /// 8 to 256 characters; absent = cannot log in with a password
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<String>,
+    /// May make projects and users, and see the repository and its recovery kit
+    #[serde(default)]
+    pub domain_admin: bool,
+}
+
+/// `POST /users/{user}/password`
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PasswordRequest {
+    pub password: String,
+}
+
+/// `POST /users/{user}/roles`
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RoleRequest {
+    /// `viewer`, `operator`, `restorer` or `admin`
+    pub role: String,
+    /// Id or name; absent = the project of the caller
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<String>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct UserView {
+    pub schema: u32,
+    pub id: String,
+    pub name: String,
+    pub domain_admin: bool,
+    /// Whether a password was set
+    pub can_log_in: bool,
+    pub roles: Vec<RoleView>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct RoleView {
+    pub project_id: String,
+    pub project_name: String,
+    pub role: String,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct UserList {
+    pub schema: u32,
+    pub users: Vec<UserView>,
+}
+
+/// `POST /access-keys`
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AccessKeyRequest {
+    /// `viewer`, `operator`, `restorer` or `admin` (default)
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+}
+
+/// An access key's row. The secret is shown once, at creation.
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
+pub struct AccessKeyView {
+    pub schema: u32,
+    pub access_key: String,
+    pub user_id: String,
+    pub role: String,
+    pub created: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_key: Option<String>,
+}
+
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
+pub struct AccessKeyList {
+    pub schema: u32,
+    pub access_keys: Vec<AccessKeyView>,
+}

@@ -1,12 +1,12 @@
 //! An HTTP client that sends exactly the bytes it is given: the suite also speaks badly on purpose.
 
 use std::fmt::Write as _;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 /// Longer than any answer takes; a test that waits this long has failed.
@@ -106,9 +106,20 @@ pub(crate) async fn send(addr: SocketAddr, ask: &Ask) -> Reply {
     parse(&answer).unwrap_or_else(|| panic!("no answer to {} {}: {answer:?}", ask.method, ask.path))
 }
 
+/// As [`send`], from a place on loopback of one's own.
+pub(crate) async fn send_from(addr: SocketAddr, source: Ipv4Addr, ask: &Ask) -> Reply {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((source, 0).into()).unwrap();
+    let answer = talk(socket.connect(addr).await.unwrap(), &ask.bytes()).await;
+    parse(&answer).unwrap_or_else(|| panic!("no answer to {} {}: {answer:?}", ask.method, ask.path))
+}
+
 /// Sends bytes, reads until the server closes. The server may close before it has read all.
 pub(crate) async fn speak(addr: SocketAddr, bytes: &[u8]) -> Vec<u8> {
-    let mut stream = TcpStream::connect(addr).await.unwrap();
+    talk(TcpStream::connect(addr).await.unwrap(), bytes).await
+}
+
+async fn talk(mut stream: TcpStream, bytes: &[u8]) -> Vec<u8> {
     let (mut reading, mut writing) = stream.split();
     let mut answer = Vec::new();
     let write = async {

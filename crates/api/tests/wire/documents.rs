@@ -23,6 +23,7 @@ fn golden(name: &str, document: &Value) {
 #[test]
 fn the_committed_documents_are_current() {
     golden("native.json", &strongroom_api::native_document());
+    golden("identity.json", &strongroom_api::identity_document());
     golden("rds-v1.json", &strongroom_api::v1_document());
 }
 
@@ -39,6 +40,7 @@ fn operations(document: &Value) -> BTreeSet<(String, String)> {
 fn every_route_is_in_a_document_and_the_other_way_round() {
     let mut described = operations(&strongroom_api::native_document());
     described.extend(operations(&strongroom_api::v1_document()));
+    described.extend(operations(&strongroom_api::identity_document()));
     let routed: BTreeSet<_> = strongroom_api::routes()
         .into_iter()
         .map(|(path, method)| (path.to_owned(), method.to_owned()))
@@ -48,7 +50,12 @@ fn every_route_is_in_a_document_and_the_other_way_round() {
 
 #[test]
 fn references_lead_somewhere_and_ids_are_unique() {
-    for document in [strongroom_api::native_document(), strongroom_api::v1_document()] {
+    let documents = [
+        strongroom_api::identity_document(),
+        strongroom_api::native_document(),
+        strongroom_api::v1_document(),
+    ];
+    for document in documents {
         let schemas = document["components"]["schemas"].as_object().unwrap();
         let text = document.to_string();
         for reference in text.split("\"$ref\":\"").skip(1) {

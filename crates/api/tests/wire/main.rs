@@ -10,6 +10,7 @@ mod documents;
 mod engine;
 mod events;
 mod headers;
+mod identity;
 mod limits;
 mod lists;
 mod log;

@@ -101,10 +101,23 @@ async fn the_table_of_roles() {
         (Role::Admin, Ask::get(&native("/tokens"))),
         (Role::Admin, Ask::post(&native("/tokens"), "{}")),
         (Role::Admin, Ask::delete(&native("/tokens/none"))),
+        (Role::Admin, Ask::get(&native("/access-keys"))),
+        (Role::Admin, Ask::post(&native("/access-keys"), "{")),
+        (Role::Admin, Ask::delete(&native("/access-keys/none"))),
+        (Role::Admin, Ask::get(&native("/projects"))),
+        (Role::Admin, Ask::post(&native("/projects"), "{}")),
+        (Role::Admin, Ask::delete(&native("/projects/none"))),
+        (Role::Admin, Ask::get(&native("/users"))),
+        (Role::Admin, Ask::post(&native("/users"), "{}")),
+        (Role::Admin, Ask::delete(&native("/users/none"))),
+        (Role::Admin, Ask::post(&native("/users/none/password"), "{}")),
+        (Role::Admin, Ask::post(&native("/users/none/roles"), "{}")),
+        (Role::Admin, Ask::delete(&native("/users/none/roles/none"))),
         (Role::Admin, Ask::get(&native("/recovery-kit"))),
         (Role::Viewer, Ask::get(&native("/doctor"))),
     ];
-    assert_eq!(calls.len(), strongroom_api::routes().len() - OPEN_ROUTES, "a route without a row here");
+    let of_roles = strongroom_api::routes().into_iter().filter(|(path, _)| !is_identity(path)).count();
+    assert_eq!(calls.len(), of_roles - OPEN_ROUTES, "a route without a row here");
     for (least, ask) in calls {
         for role in Role::ALL {
             let ask = ask.clone().token(&room.ours.token(role));
@@ -116,8 +129,13 @@ async fn the_table_of_roles() {
     }
 }
 
-/// Routes that need no token at all.
+/// Routes that need no token at all, besides those of Keystone.
 const OPEN_ROUTES: usize = 7;
+
+/// Keystone's routes ask who somebody is, not what they may do.
+fn is_identity(path: &str) -> bool {
+    path == "/v3" || path.starts_with("/v3/auth/") || path == "/v3/projects"
+}
 
 #[tokio::test]
 async fn a28_what_is_open_to_all_says_nothing_of_tenants() {
@@ -125,7 +143,7 @@ async fn a28_what_is_open_to_all_says_nothing_of_tenants() {
     room.add_instance(&room.ours, "orders").await;
     let all = strongroom_api::routes();
     let mut open = 0;
-    for (path, method) in all {
+    for (path, method) in all.into_iter().filter(|route| *route != ("/v3/auth/tokens", "post")) {
         let ask = Ask::new(&method.to_uppercase(), &path.replace("{version}", "v1").replace(['{', '}'], ""));
         let reply = room.send(ask.clone()).await;
         check_every_answer(&ask, &reply);
@@ -137,5 +155,5 @@ async fn a28_what_is_open_to_all_says_nothing_of_tenants() {
             }
         }
     }
-    assert_eq!(open, OPEN_ROUTES);
+    assert_eq!(open, OPEN_ROUTES + 1, "and the version of Keystone");
 }

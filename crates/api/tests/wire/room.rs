@@ -62,10 +62,14 @@ impl RoomRandomness {
     }
 }
 
+/// Of the password `correct horse battery`, cheap to check: what a hash costs is not tested here.
+const PASSWORD_HASH: &str =
+    "$argon2id$v=19$m=64,t=1,p=1$bzO7x2i2j/fW/IjBtBuG8g$6XNVHnadSn4mJ8Qc3FbYB7hNn/GBK8h5vyGs7ewiBtE";
+
 /// A tenant with a token of each role.
 pub(crate) struct Tenant {
     pub(crate) project: ProjectId,
-    user: UserId,
+    pub(crate) user: UserId,
     name: &'static str,
 }
 
@@ -170,7 +174,7 @@ impl Room {
     }
 
     async fn move_in(&self, tenant: &Tenant) {
-        let now = self.clock.now();
+        let audit = |action| AuditEvent { project_id: None, ..self.audit(tenant, action) };
         let project = Project {
             id: tenant.project.clone(),
             name: format!("project-of-{}", tenant.name),
@@ -183,10 +187,13 @@ impl Room {
             id: tenant.user.clone(),
             name: tenant.name.to_owned(),
             domain_id: "domain".to_owned(),
-            password_hash: None,
+            password_hash: Some(SecretString::from(PASSWORD_HASH)),
+            // Ours may do what is not one project's, theirs may not.
+            domain_admin: tenant.name == "ours",
         };
-        self.catalog.project_create(&project, now).await.unwrap();
-        self.catalog.user_create(&user, now).await.unwrap();
+        self.catalog.project_create(&project, &audit("project.create")).await.unwrap();
+        self.catalog.user_create(&user, &audit("user.create")).await.unwrap();
+        self.catalog.role_assign(&user.id, &project.id, Role::Admin, &audit("role.assign")).await.unwrap();
         for role in Role::ALL {
             self.add_token(tenant, role, &tenant.token(role), None).await;
         }

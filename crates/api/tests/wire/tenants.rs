@@ -31,6 +31,7 @@ struct Foreign {
     node: String,
     job: String,
     token: String,
+    access_key: String,
 }
 
 async fn foreign(room: &Room) -> Foreign {
@@ -39,6 +40,8 @@ async fn foreign(room: &Room) -> Foreign {
     let ask = Ask::post(&room.theirs.v1("/backups"), body.to_string()).token(&room.theirs.admin());
     let made = room.send(ask).await.json();
     complete(room).await;
+    let ask = Ask::post("/strongroom/v1/access-keys", "{}").token(&room.theirs.admin());
+    let key = room.send(ask).await.json();
     let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
     Foreign {
         backup: text(&made["backup"]["id"]),
@@ -47,6 +50,7 @@ async fn foreign(room: &Room) -> Foreign {
         node: instance.node_id.to_string(),
         job: text(&made["extendparam"]["jobs"][0]),
         token: format!("id-{}", room.theirs.admin()),
+        access_key: text(&key["access_key"]),
     }
 }
 
@@ -99,6 +103,7 @@ async fn a14_what_is_foreign_answers_as_what_is_not_there() {
     by_path("POST", "/strongroom/v1/jobs", &theirs.job, "/cancel", "");
     by_path("GET", "/strongroom/v1/jobs", &theirs.job, "/events", "");
     by_path("DELETE", "/strongroom/v1/tokens", &theirs.token, "", "");
+    by_path("DELETE", "/strongroom/v1/access-keys", &theirs.access_key, "", "");
     by_path("GET", "/strongroom/v1/backups?instance=x", &theirs.instance, "", "");
     for (foreign, absent) in pairs {
         let what = format!("{} {}", foreign.method, foreign.path);
@@ -121,12 +126,17 @@ async fn a14_lists_hold_what_is_ours_only() {
         "/strongroom/v1/instances".to_owned(),
         "/strongroom/v1/jobs".to_owned(),
         "/strongroom/v1/tokens".to_owned(),
+        "/strongroom/v1/access-keys".to_owned(),
+        "/v3/projects".to_owned(),
+        "/v3/auth/projects".to_owned(),
         "/strongroom/v1/doctor".to_owned(),
     ];
     for list in lists {
         let (status, text, _) = probe(&room, Ask::get(&list)).await;
         assert_eq!(status, 200, "{list}");
-        for secret in [&theirs.backup, &theirs.instance, &theirs.node, &theirs.job, &theirs.token] {
+        for secret in
+            [&theirs.backup, &theirs.instance, &theirs.node, &theirs.job, &theirs.token, &theirs.access_key]
+        {
             assert!(!text.contains(secret.as_str()), "{list}: {text}");
         }
         assert!(!text.contains("orders") && !text.contains("15.18"), "{list}: {text}");
@@ -140,4 +150,18 @@ async fn names_are_taken_in_one_project_only() {
     foreign(&room).await;
     let instance = room.add_instance(&room.ours, "orders").await;
     assert_eq!(room.create_backup("nightly", &instance).await.status, 200);
+}
+
+/// An administrator of a project is none of the installation.
+#[tokio::test]
+async fn a14_what_is_not_one_projects_is_for_administrators_of_the_domain() {
+    let room = room().await;
+    for path in ["recovery-kit", "repository", "projects", "users"] {
+        let ask = Ask::get(&format!("/strongroom/v1/{path}"));
+        for (token, status) in [(room.theirs.admin(), 403), (room.ours.admin(), 200)] {
+            let reply = room.send(ask.clone().token(&token)).await;
+            check_every_answer(&ask, &reply);
+            assert_eq!(reply.status, status, "{path}: {}", reply.text());
+        }
+    }
 }

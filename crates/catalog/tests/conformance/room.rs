@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use secrecy::SecretString;
 use serde_json::json;
 use sqlx::AnyPool;
-use strongroom_catalog::{AuditEvent, Catalog, Claim, Project, Published, User};
+use strongroom_catalog::{AuditEvent, Catalog, Claim, Project, Published, Role, User};
 use strongroom_core::backup::{Backup, BackupState, BackupType, Failure};
 use strongroom_core::engine::{EngineKind, TlsMode};
 use strongroom_core::id::{
@@ -145,7 +145,7 @@ impl Room {
             domain_name: "Domain".to_owned(),
             backup_quota: quota,
         };
-        self.catalog.project_create(&project, self.now()).await.unwrap();
+        self.catalog.project_create(&project, &self.audit_of_none("project.create")).await.unwrap();
     }
 
     pub(crate) async fn add_user(&self, name: &str) -> User {
@@ -154,9 +154,19 @@ impl Room {
             name: name.to_owned(),
             domain_id: "domain".to_owned(),
             password_hash: Some(SecretString::from("$argon2id$canary")),
+            domain_admin: false,
         };
-        self.catalog.user_create(&user, self.now()).await.unwrap();
+        self.catalog.user_create(&user, &self.audit_of_none("user.create")).await.unwrap();
         user
+    }
+
+    /// An event of no project: a case counts those of its project.
+    pub(crate) fn audit_of_none(&self, action: &'static str) -> AuditEvent {
+        AuditEvent { project_id: None, ..self.audit(action) }
+    }
+
+    pub(crate) async fn assign(&self, user: &User, project: &ProjectId, role: Role) {
+        self.catalog.role_assign(&user.id, project, role, &self.audit_of_none("role.assign")).await.unwrap();
     }
 
     pub(crate) fn audit(&self, action: &'static str) -> AuditEvent {

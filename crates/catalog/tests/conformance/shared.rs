@@ -33,6 +33,7 @@ async fn first_start(room: &Room, digit: &str) -> strongroom_core::Result<()> {
         name: format!("admin-{digit}"),
         domain_id: "domain".to_owned(),
         password_hash: None,
+        domain_admin: false,
     };
     let token = TokenRow {
         id: format!("token-{digit}"),
@@ -62,7 +63,7 @@ pub(crate) async fn a_first_start_is_stored_wholly_and_once(room: &Room) {
     first_start(room, "b").await.unwrap();
     assert_eq!(room.catalog.repository_id().await.unwrap().as_deref(), Some("b"));
     assert!(room.catalog.token_by_digest("digest-b", room.now()).await.unwrap().is_some());
-    assert_eq!(room.catalog.access_key_find("KEYb").await.unwrap().unwrap().user_name, "admin-b");
+    assert_eq!(room.catalog.access_key_find("KEYb").await.unwrap().unwrap().bearer.user_name, "admin-b");
 
     let second = first_start(room, "c").await.unwrap_err();
     assert_eq!(second.kind(), ErrorKind::TargetNotEmpty);
@@ -77,8 +78,9 @@ pub(crate) async fn a_first_start_that_breaks_leaves_nothing(room: &Room) {
         name: "somebody".to_owned(),
         domain_id: "domain".to_owned(),
         password_hash: None,
+        domain_admin: false,
     };
-    room.catalog.user_create(&taken, room.now()).await.unwrap();
+    room.catalog.user_create(&taken, &room.audit_of_none("user.create")).await.unwrap();
     first_start(room, "b").await.unwrap_err();
     assert_eq!(room.catalog.repository_id().await.unwrap(), None);
     assert_eq!(room.catalog.project_list().await.unwrap().len(), 1, "the room's own");

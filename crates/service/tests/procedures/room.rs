@@ -160,7 +160,7 @@ impl Room {
             engine: ScriptedEngine::new(),
         };
         let judge = ground.process(settings()).await;
-        let first = FirstStart::plan(&*ground.random, ground.clock.now(), "eu-de");
+        let first = FirstStart::plan(&*ground.random, ground.clock.now(), "eu-de").unwrap();
         first.store(&judge.catalog, "repository").await.unwrap();
         let made = first.bootstrap();
         let scope = scope_of(&judge.service, &made.token).await;
@@ -367,7 +367,7 @@ pub(crate) async fn read(service: &Service, scope: &Scope, backup: &Backup) -> R
 
 pub(crate) async fn scope_of(service: &Service, token: &str) -> Scope {
     let caller = service.authenticate(Some(token)).await.unwrap();
-    service.own_scope(&caller, &RequestId::from_stored("r".repeat(32)))
+    service.own_scope(&caller, &RequestId::from_stored("r".repeat(32))).unwrap()
 }
 
 pub(crate) fn new_instance(name: &str) -> NewInstance {

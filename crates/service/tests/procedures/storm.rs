@@ -156,7 +156,7 @@ impl Storm {
         let data_dir = folder.path().to_owned();
         let ground = Arc::new(Ground { url, data_dir, objects, clock, random, key, engine });
         let judge = ground.process(settings()).await;
-        let first = FirstStart::plan(&*ground.random, ground.clock.now(), "eu-de");
+        let first = FirstStart::plan(&*ground.random, ground.clock.now(), "eu-de").unwrap();
         first.store(&judge.catalog, "repository").await.unwrap();
         let scope = scope_of(&judge.service, &first.bootstrap().token).await;
         for number in 0..INSTANCES {

@@ -1,6 +1,5 @@
 //! `strongroom instance …`
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -9,6 +8,7 @@ use strongroom_api::native::wire::{
     CheckLineView, CheckView, InstanceAdded, InstanceList, InstanceRequest, InstanceView,
 };
 
+use super::password::PasswordOptions;
 use super::{Desk, Nothing};
 use crate::exit::{Exit, Outcome, Stop};
 use crate::output::{self, Table};
@@ -40,12 +40,8 @@ pub(crate) struct AddOptions {
     /// The role that takes the backups
     #[arg(long)]
     user: String,
-    /// A file whose first line is the password
-    #[arg(long, value_name = "FILE", conflicts_with = "password_env")]
-    password_file: Option<PathBuf>,
-    /// An environment variable that holds the password
-    #[arg(long, value_name = "VAR")]
-    password_env: Option<String>,
+    #[command(flatten)]
+    password: PasswordOptions,
     #[arg(long, value_enum, default_value = "require")]
     tls: TlsWord,
     /// PEM certificates to trust for verify-full, instead of the system's
@@ -101,7 +97,7 @@ fn add(options: &AddOptions, desk: &Desk) -> Outcome<Exit> {
         host: options.host.clone(),
         port: options.port,
         user: options.user.clone(),
-        password: password(options)?,
+        password: options.password.read(&options.user)?,
         tls: Some(
             match options.tls {
                 TlsWord::Disable => "disable",
@@ -141,24 +137,6 @@ impl EngineWord {
 fn read(path: &PathBuf, option: &str) -> Outcome<String> {
     std::fs::read_to_string(path)
         .map_err(|error| Stop::usage(format!("{option}: {} cannot be read: {error}", path.display())))
-}
-
-/// By file, environment or prompt; never on a command line, where everybody can read it.
-fn password(options: &AddOptions) -> Outcome<String> {
-    if let Some(path) = &options.password_file {
-        let text = read(path, "password-file")?;
-        return Ok(text.lines().next().unwrap_or_default().to_owned());
-    }
-    if let Some(name) = &options.password_env {
-        return std::env::var(name)
-            .map_err(|_| Stop::usage(format!("password-env: the variable {name} is not set")));
-    }
-    if !std::io::stdin().is_terminal() {
-        return Err(Stop::usage("no password was given, and there is no terminal to ask on")
-            .with_hint("give --password-file FILE or --password-env VAR"));
-    }
-    rpassword::prompt_password(format!("Password of {}: ", options.user))
-        .map_err(|error| Stop::new(Exit::Failed, format!("the password cannot be read: {error}")))
 }
 
 /// What / found, and the next step for what is missing.

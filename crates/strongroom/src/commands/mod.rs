@@ -1,13 +1,17 @@
 //! The commands, a file for each noun. They speak HTTP to the server and decide nothing.
 
+pub(crate) mod access_key;
 pub(crate) mod backup;
 mod doctor;
 mod follow;
 pub(crate) mod instance;
 pub(crate) mod job;
+mod password;
+pub(crate) mod project;
 pub(crate) mod repository;
 pub(crate) mod restore;
 pub(crate) mod token;
+pub(crate) mod user;
 
 use clap::CommandFactory;
 use serde::Deserialize;
@@ -68,7 +72,10 @@ pub(crate) fn run(cli: &Cli) -> Outcome<Exit> {
         Command::Restore(options) => restore::run(options, &desk(&cli.client)?),
         Command::Job(verb) => job::run(verb, &desk(&cli.client)?),
         Command::Repository(verb) => repository::run(verb, &desk(&cli.client)?),
+        Command::Project(verb) => project::run(verb, &desk(&cli.client)?),
+        Command::User(verb) => user::run(verb, &desk(&cli.client)?),
         Command::Token(verb) => token::run(verb, &desk(&cli.client)?),
+        Command::AccessKey(verb) => access_key::run(verb, &desk(&cli.client)?),
         Command::RecoveryKit(KitVerb::Print) => recovery_kit(&desk(&cli.client)?),
     }
 }

@@ -12,6 +12,7 @@ mod damage;
 mod disks;
 mod drills;
 mod first_start;
+mod identity;
 mod kills;
 mod leaks;
 mod random_kills;
