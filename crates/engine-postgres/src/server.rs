@@ -33,12 +33,11 @@ pub(crate) fn show(connection: &mut Connection, setting: &str, watch: &Watch<'_>
 }
 
 /// Settings that a restore needs, that explain a backup, or that must be equal on the target.
-const RECORDED: [&str; 18] = [
+const RECORDED: [&str; 17] = [
     "block_size",
     "data_checksums",
     "data_directory_mode",
     "full_page_writes",
-    "in_hot_standby",
     "max_connections",
     "max_locks_per_transaction",
     "max_prepared_transactions",
@@ -54,9 +53,9 @@ const RECORDED: [&str; 18] = [
     "wal_segment_size",
 ];
 
-/// Recorded too, from the first version on that knows it: whether the server notes which blocks
-/// its log changes.
-const SUMMARIES: &str = "summarize_wal";
+/// Recorded too, from the first version on that knows it: whether the server follows another, and
+/// whether it notes which blocks its log changes.
+const RECORDED_SINCE: [(u32, &str); 2] = [(14, "in_hot_standby"), (SUMMARIES_MAJOR, "summarize_wal")];
 pub(crate) const SUMMARIES_MAJOR: u32 = 17;
 
 /// How the server is set up.
@@ -72,9 +71,10 @@ impl Settings {
             values.insert(name.to_owned(), show(connection, name, watch)?);
         }
         let mut settings = Self { values };
-        if settings.version()?.major() >= SUMMARIES_MAJOR {
-            let value = show(connection, SUMMARIES, watch)?;
-            settings.values.insert(SUMMARIES.to_owned(), value);
+        let major = settings.version()?.major();
+        for (_, name) in RECORDED_SINCE.into_iter().filter(|(since, _)| major >= *since) {
+            let value = show(connection, name, watch)?;
+            settings.values.insert(name.to_owned(), value);
         }
         Ok(settings)
     }
@@ -128,7 +128,7 @@ impl Settings {
 pub(crate) struct Version(pub(crate) u32);
 
 impl Version {
-    pub(crate) const OLDEST_MAJOR: u32 = 15;
+    pub(crate) const OLDEST_MAJOR: u32 = 13;
     pub(crate) const NEWEST_MAJOR: u32 = 18;
 
     pub(crate) fn parse(text: &str) -> Result<Self> {
@@ -152,9 +152,6 @@ impl Version {
     pub(crate) fn obstacle(self) -> Option<&'static str> {
         match self.major() {
             Self::OLDEST_MAJOR..=Self::NEWEST_MAJOR => None,
-            13 | 14 => {
-                Some("PostgreSQL 13 and 14 send their backups in an older form; support for it comes later.")
-            }
             major if major > Self::NEWEST_MAJOR => Some("This version is newer than what was tested with."),
             _ => Some("This version is no longer maintained by its project."),
         }
@@ -165,7 +162,7 @@ impl Version {
             None => Ok(()),
             Some(obstacle) => Err(Fault::Domain(Error::new(
                 ErrorKind::NotSupported,
-                format!("PostgreSQL {} cannot be backed up. {obstacle} Supported are 15 to 18.", self.text()),
+                format!("PostgreSQL {} cannot be backed up. {obstacle} Supported are 13 to 18.", self.text()),
             ))),
         }
     }
@@ -208,8 +205,7 @@ mod tests {
         assert_eq!(Version(180_006).major(), 18);
         assert_eq!(Version(90_624).text(), "9.6.24");
         assert_eq!(Version(90_624).major(), 906);
-        assert!(Version(150_000).obstacle().is_none() && Version(180_099).obstacle().is_none());
-        assert!(Version(140_019).obstacle().unwrap().contains("later"));
+        assert!(Version(130_000).obstacle().is_none() && Version(180_099).obstacle().is_none());
         assert!(Version(190_000).obstacle().is_some() && Version(120_000).obstacle().is_some());
     }
 

@@ -43,7 +43,7 @@ const WORDS: [(&str, &str, &str); 37] = [
     (
         "engine_unsupported",
         "This release does not support the engine or its version.",
-        "PostgreSQL 15 to 18 are supported today.",
+        "PostgreSQL 13 to 18 are supported today.",
     ),
     (
         "backup_name_taken",

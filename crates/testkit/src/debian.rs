@@ -47,7 +47,7 @@ pub fn postgres_tree(version: u32) -> Option<PathBuf> {
     programs.join("postgres").is_file().then_some(programs)
 }
 
-fn cache_folder() -> PathBuf {
+pub(crate) fn cache_folder() -> PathBuf {
     if let Some(folder) = std::env::var_os(CACHE) {
         return folder.into();
     }

@@ -7,6 +7,7 @@ pub mod account;
 pub mod debian;
 pub mod depth;
 pub mod disk;
+pub mod npm;
 pub mod postgres;
 pub mod postgres_binaries;
 pub mod postgres_ledger;

@@ -11,7 +11,7 @@ use anyhow::{Context, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-pub use crate::postgres_binaries::{available, bindir, has_optional, require};
+pub use crate::postgres_binaries::{available, bindir, require, tool};
 
 use crate::account::Account;
 
@@ -171,9 +171,16 @@ impl PostgresServer {
         Ok(stdout)
     }
 
+    /// Whether the server came with this tool. One that reads a data directory must be of its version.
+    pub fn has_tool(&self, tool: &str) -> bool {
+        self.bindir.join(tool).is_file()
+    }
+
     /// A command for a tool of this version, as `run_tool` would run it.
     pub fn tool(&self, tool: &str) -> Command {
-        let mut command = Command::new(self.bindir.join(tool));
+        // One that is nowhere fails when it is run, with its name.
+        let path = crate::postgres_binaries::tool(self.version, tool);
+        let mut command = Command::new(path.unwrap_or_else(|_| self.bindir.join(tool)));
         command
             .env("PGHOST", self.home.path())
             .env("PGPORT", self.port.to_string())

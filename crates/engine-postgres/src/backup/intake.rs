@@ -90,6 +90,8 @@ pub(super) struct Intake<'s> {
     shape: ClusterShape,
     tablespaces: Vec<u32>,
     archive: Option<(Root, TarReader)>,
+    /// Something of the current archive has come.
+    has_entries: bool,
     open: Option<OpenFile<'s>>,
     /// The backup this one is built on, when the server sends changes of it.
     ancestor: Option<&'s Ancestor<'s>>,
@@ -101,6 +103,19 @@ pub(super) struct Intake<'s> {
     pub(super) kept: KeptFiles,
 }
 
+/// A server leaves out, silently, what it cannot find: a tablespace whose directory is gone, and
+/// PostgreSQL 13 one with a line end in its path. Every tablespace has at least its own directory.
+fn left_out(tablespace: u32) -> Error {
+    Error::new(
+        ErrorKind::SourceRefused,
+        format!("The source sent nothing of tablespace {tablespace}. Nothing was stored as complete."),
+    )
+    .with_hint(
+        "Look whether its directory is there, and whether its path holds a line end, which PostgreSQL 13 cannot \
+         back up: SELECT oid, spcname, pg_tablespace_location(oid) FROM pg_tablespace;",
+    )
+}
+
 impl<'s> Intake<'s> {
     pub(super) fn new(sink: &'s dyn BackupSink, shape: ClusterShape, tablespaces: &[TablespaceRow]) -> Self {
         Self {
@@ -108,6 +123,7 @@ impl<'s> Intake<'s> {
             shape,
             tablespaces: tablespaces.iter().map(|row| row.id).collect(),
             archive: None,
+            has_entries: false,
             open: None,
             ancestor: None,
             received: 0,
@@ -137,6 +153,7 @@ impl<'s> Intake<'s> {
             (_, None) => return Err(hostile(format!("the unannounced archive \"{}\"", name.escape_ascii()))),
         };
         self.archive = Some((root, TarReader::new()));
+        self.has_entries = false;
         Ok(())
     }
 
@@ -186,6 +203,7 @@ impl<'s> Intake<'s> {
     fn end_archive(&mut self) -> Result<()> {
         match self.archive.take() {
             Some((_, tar)) if !tar.is_between_entries() => Err(hostile("an archive that ends inside a file")),
+            Some((Root::Tablespace(id), _)) if !self.has_entries => Err(left_out(id)),
             _ => Ok(()),
         }
     }
@@ -200,6 +218,7 @@ impl<'s> Intake<'s> {
         };
         let is_data_directory = matches!(root, Root::DataDirectory);
         Self::judge_entry(is_data_directory, entry)?;
+        self.has_entries = true;
         self.ledger.enter(&cluster_path, entry.is_directory)?;
         if let Some((ancestor, whole_path)) = self.listed_file(entry, &cluster_path)? {
             let member_path = block_list::listed_file(&member_path).unwrap_or(member_path);

@@ -26,7 +26,7 @@ use strongroom_core::time::Randomness;
 use strongroom_core::{Error, ErrorKind, Retry};
 
 use self::ancestor::{Ancestor, Examined};
-use self::base::{Announcement, Piece};
+use self::base::{Announcement, CopyStream, Framing, Piece};
 use self::intake::{ClusterShape, ControlFile, Intake, KeptFiles, PatchCounts};
 use self::manifest::ManifestFacts;
 use self::pages::PageFindings;
@@ -36,7 +36,7 @@ use crate::facts::{FACTS_FORMAT, LogSegments, PageCounts, PostgresFacts, SourceR
 use crate::fault::{Fault, Result};
 use crate::lsn::Lsn;
 use crate::remedy::quote_identifier;
-use crate::server::{self, Settings, System};
+use crate::server::{self, Settings, System, Version};
 
 /// While the base connection waits for its checkpoint, the server shows on the other one that
 /// it is alive.
@@ -114,7 +114,8 @@ struct Session {
     log: Connection,
     base: Connection,
     slot: String,
-    slot_position: Lsn,
+    /// From where the slot holds log; servers before 15 do not tell.
+    slot_position: Option<Lsn>,
     system: System,
     settings: Settings,
 }
@@ -127,7 +128,7 @@ impl Session {
         let settings = Settings::read(&mut log, watch)?;
         settings.check_supported()?;
         let slot = slot_name(random, order);
-        let slot_position = reserve_log(&mut log, &slot, watch)?;
+        let slot_position = reserve_log(&mut log, &slot, settings.version()?, watch)?;
         let base = open_base(order, system, watch)?;
         Ok(Self { log, base, slot, slot_position, system, settings })
     }
@@ -157,11 +158,12 @@ impl Session {
         if is_spent {
             self.base = open_base(order, self.system, watch)?;
         }
-        self.base.start_command(&base::command(order.label), watch)?;
+        self.base.start_command(&base::command(order.label, self.framing()?), watch)?;
         if !self.wait_for_answer(base::CHECKPOINT_TIMEOUT, watch)? {
             return Err(Fault::unreachable("The source did not finish its checkpoint in time."));
         }
-        Ok((base::read_announcement(&mut self.base, watch)?, Err(reason)))
+        let framing = self.framing()?;
+        Ok((base::read_announcement(&mut self.base, framing, watch)?, Err(reason)))
     }
 
     /// Asks for the changes since an earlier backup; `None` when they do not come in time.
@@ -176,7 +178,11 @@ impl Session {
         if !self.wait_for_answer(BLOCK_LISTS_TIMEOUT, watch)? {
             return Ok(None);
         }
-        base::read_announcement(&mut self.base, watch).map(Some)
+        base::read_announcement(&mut self.base, Framing::Typed, watch).map(Some)
+    }
+
+    fn framing(&self) -> Result<Framing> {
+        Ok(Framing::of(self.settings.version()?))
     }
 
     /// Waits until the server says something on the copy's connection; `false` when it does not.
@@ -205,13 +211,13 @@ impl Session {
         }
         let size = self.settings.log_segment_size()?;
         let first = size.segment_of(announcement.start.position);
-        if size.segment_of(self.slot_position) > first {
+        if let Some(held_from) = self.slot_position.filter(|position| size.segment_of(*position) > first) {
             return Err(Fault::Domain(
                 Error::new(
                     ErrorKind::SourceRefused,
                     format!(
                         "The backup would start at {}, before the log that the source reserved from {} on. This copy is void.",
-                        announcement.start.position, self.slot_position
+                        announcement.start.position, held_from
                     ),
                 )
                 .with_retry(Retry::Later),
@@ -235,13 +241,13 @@ impl Session {
         pages.damaged += copied.inherited.len() as u64;
         damage.extend(copied.inherited);
         damage.truncate(pages::LISTED_MAX);
-        let is_standby = self.settings.is_on("in_hot_standby");
+        let backup_label = copied.kept.backup_label.unwrap_or_default();
         let facts = PostgresFacts {
             format: FACTS_FORMAT,
             server_version_num: version.0,
             pg_control_version: copied.control.control_version,
             catalog_version: copied.control.catalog_version,
-            source_role: if is_standby { SourceRole::Standby } else { SourceRole::Primary },
+            source_role: role_of(&backup_label),
             timeline,
             start_lsn: start,
             stop_lsn: copied.stop,
@@ -252,7 +258,7 @@ impl Session {
                 count: log.segments,
             },
             history_files,
-            backup_label: Text::from(copied.kept.backup_label.unwrap_or_default().as_slice()),
+            backup_label: Text::from(backup_label.as_slice()),
             tablespace_map: Text::from(copied.kept.tablespace_map.unwrap_or_default().as_slice()),
             tablespaces: copied
                 .announcement
@@ -319,9 +325,10 @@ impl Copy<'_> {
         };
         let mut intake =
             Intake::new(self.sink, shape, &self.announcement.tablespaces).with_ancestor(self.ancestor);
-        self.take_archives(&mut intake)?;
+        let mut stream = CopyStream::new(Framing::of(settings.version()?), &mut self.announcement);
+        self.take_archives(&mut stream, &mut intake)?;
         intake.end_archives()?;
-        let manifest = self.take_manifest(&mut intake)?;
+        let manifest = self.take_manifest(&mut stream, &mut intake)?;
         let stop = base::read_end(self.connection, self.announcement.start, self.watch)?;
         self.check_manifest(&manifest, identifier, stop)?;
         let control = ControlFile::parse(intake.kept.pg_control.as_deref().unwrap_or_default(), identifier)?;
@@ -336,10 +343,10 @@ impl Copy<'_> {
         })
     }
 
-    fn take_archives(&mut self, intake: &mut Intake<'_>) -> Result<()> {
+    fn take_archives(&mut self, stream: &mut CopyStream, intake: &mut Intake<'_>) -> Result<()> {
         let mut advanced = Instant::now();
         loop {
-            match base::next_piece(self.connection, self.watch)? {
+            match stream.next(self.connection, self.watch)? {
                 Piece::Data(bytes) => {
                     let spared = intake.patches.spared_bytes;
                     intake.feed(bytes)?;
@@ -360,7 +367,7 @@ impl Copy<'_> {
     }
 
     /// Stores the manifest as it is and compares it with what came.
-    fn take_manifest(&mut self, intake: &mut Intake<'_>) -> Result<ManifestFacts> {
+    fn take_manifest(&mut self, stream: &mut CopyStream, intake: &mut Intake<'_>) -> Result<ManifestFacts> {
         let mut writer = self.sink.open(Member {
             path: MemberPath::parse(b"meta/backup_manifest")?,
             kind: MemberKind::File,
@@ -372,7 +379,7 @@ impl Copy<'_> {
         })?;
         let (connection, watch) = (&mut *self.connection, self.watch);
         let facts =
-            manifest::compare(&mut intake.ledger, |buffer| match base::next_piece(connection, watch)? {
+            manifest::compare(&mut intake.ledger, |buffer| match stream.next(connection, watch)? {
                 Piece::Data(bytes) => {
                     writer.write(bytes)?;
                     buffer.extend_from_slice(bytes);
@@ -441,13 +448,28 @@ fn slot_name(random: &dyn Randomness, order: &BackupOrder<'_>) -> String {
     format!("strongroom_{}_{}", order.attempt, hex::encode(suffix))
 }
 
-/// Creates the temporary slot and answers with the position from which it holds log.
-fn reserve_log(connection: &mut Connection, slot: &str, watch: &Watch<'_>) -> Result<Lsn> {
+/// A backup's label says on whom it was taken; `in_hot_standby` does so from 14 on only.
+fn role_of(backup_label: &[u8]) -> SourceRole {
+    let from = backup_label.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"BACKUP FROM: "));
+    if from == Some(b"standby") { SourceRole::Standby } else { SourceRole::Primary }
+}
+
+/// Creates the temporary slot and answers with the position from which it holds log. Before 15 no
+/// replication command tells it; a server that lacks the first segment then refuses to stream it.
+fn reserve_log(
+    connection: &mut Connection,
+    slot: &str,
+    version: Version,
+    watch: &Watch<'_>,
+) -> Result<Option<Lsn>> {
     let slot = quote_identifier(slot);
     connection.query(&format!("CREATE_REPLICATION_SLOT {slot} TEMPORARY PHYSICAL RESERVE_WAL"), watch)?;
+    if version.major() < 15 {
+        return Ok(None);
+    }
     let rows = connection.query(&format!("READ_REPLICATION_SLOT {slot}"), watch)?;
     let [row] = rows.as_slice() else { return Err(Fault::hostile("no answer to READ_REPLICATION_SLOT")) };
-    Lsn::parse(row.text(1)?).ok_or_else(|| Fault::hostile("a malformed log position"))
+    Lsn::parse(row.text(1)?).map(Some).ok_or_else(|| Fault::hostile("a malformed log position"))
 }
 
 fn damage_warning(pages: PageCounts, damage: &[PageDamage]) -> Option<String> {

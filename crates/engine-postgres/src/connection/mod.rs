@@ -176,6 +176,16 @@ impl Connection {
         }
     }
 
+    /// The kind of the next message, which stays the next one.
+    pub(crate) fn peek(&mut self, watch: &Watch<'_>) -> Result<u8> {
+        loop {
+            if let Some(envelope) = self.receive_within(TICK, watch)? {
+                self.inbox.put_back(&envelope);
+                return Ok(envelope.tag);
+            }
+        }
+    }
+
     /// As [`Self::receive`], for callers with other duties: gives up after `limit`, with `None`.
     pub(crate) fn poll(&mut self, limit: Duration, watch: &Watch<'_>) -> Result<Option<Message<'_>>> {
         let envelope = self.receive_within(limit, watch)?;

@@ -15,10 +15,9 @@ const BLOCK_END: &str = "# --- strongroom restore: end ---";
 
 /// What ties the source to others. A copy must not write into its archive, follow its primary,
 /// wait for its standbys or consume its subscriptions.
-const UNTIED: [(&str, &str); 16] = [
+const UNTIED: [(&str, &str); 15] = [
     ("archive_mode", "off"),
     ("archive_command", ""),
-    ("archive_library", ""),
     ("archive_cleanup_command", ""),
     ("restore_command", ""),
     ("recovery_end_command", ""),
@@ -33,6 +32,9 @@ const UNTIED: [(&str, &str); 16] = [
     ("synchronous_standby_names", ""),
     ("max_logical_replication_workers", "0"),
 ];
+
+/// The same, for versions that have it: one that does not would refuse to start.
+const UNTIED_SINCE_15: (&str, &str) = ("archive_library", "");
 
 /// Replay of the source's log needs at least as much room as the source had.
 pub(crate) const NOT_LOWER: [&str; 5] = [
@@ -121,7 +123,8 @@ pub(super) fn write(folder: &Folder<'_>, facts: &PostgresFacts, port: Option<u16
 fn block(facts: &PostgresFacts, port: Option<u16>) -> String {
     let mut lines = vec![BLOCK_BEGIN.to_owned()];
     let mut set = |name: &str, value: &str| lines.push(format!("{name} = {}", quote_literal(value)));
-    for (name, value) in UNTIED {
+    let since_15 = (facts.major_version() >= 15).then_some(UNTIED_SINCE_15);
+    for (name, value) in UNTIED.into_iter().chain(since_15) {
         set(name, value);
     }
     for name in NOT_LOWER {
