@@ -68,7 +68,7 @@ fn files(root: &Path) -> BTreeMap<String, Vec<u8>> {
 /// What two backups of a server at rest need not have in common: the label and the manifest name
 /// the backup itself, the log is of its own time, and the control file holds the checkpoint that
 /// each backup begins with.
-fn is_of_its_own(path: &str) -> bool {
+pub(crate) fn is_of_its_own(path: &str) -> bool {
     path == "data/backup_label"
         || path == "meta/backup_manifest"
         || path == "data/global/pg_control"

@@ -14,6 +14,7 @@ mod hostile;
 mod interruption;
 mod login;
 mod lying_lists;
+mod mutating;
 mod probe;
 mod restore;
 mod standby;
