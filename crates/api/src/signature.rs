@@ -342,6 +342,10 @@ mod tests {
             ("upper case", |v| v.authorization = v.authorization.replace("host", "Host")),
             ("another scheme", |v| v.authorization = v.authorization.replace("SHA256", "SM3")),
             ("unsigned payload", |v| v.headers.push(("x-sdk-content-sha256", "UNSIGNED-PAYLOAD".to_owned()))),
+            ("another body under the digest of the signed one", |v| {
+                v.headers.push(("x-sdk-content-sha256", sha256_hex(&v.body)));
+                v.body.push(b' ');
+            }),
             ("the digest of another body", |v| v.headers.push(("x-sdk-content-sha256", "0".repeat(64)))),
             ("a temporary key", |v| v.headers.push(("x-security-token", "x".to_owned()))),
         ];

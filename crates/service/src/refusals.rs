@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use strongroom_catalog::AuditEvent;
 use strongroom_core::id::{ProjectId, RequestId};
@@ -112,7 +112,7 @@ impl Service {
         request: Option<&RequestId>,
     ) {
         let now = self.now();
-        self.refusals_close(now).await;
+        self.refusals_close(now, now).await;
         let actor = caller.map(|caller| (caller.actor().to_owned(), caller.project_id().cloned()));
         let key = Key { refusal, source: Some(source), actor };
         if let Some(key) = self.inner.refusals.count(key, now) {
@@ -120,10 +120,18 @@ impl Service {
         }
     }
 
-    async fn refusals_close(&self, now: Timestamp) {
-        for (key, more) in self.inner.refusals.close(now) {
+    /// Writes the windows that are over at `end`.
+    async fn refusals_close(&self, end: Timestamp, now: Timestamp) {
+        for (key, more) in self.inner.refusals.close(end) {
             self.refusal_write(&key, more, None, now).await;
         }
+    }
+
+    /// Writes what is counted and not written yet: for the end of a process.
+    pub async fn refusals_end(&self) {
+        let now = self.now();
+        let over = now.saturating_add(SignedDuration::from_secs(limits::REFUSAL_WINDOW_S)).unwrap_or(now);
+        self.refusals_close(over, now).await;
     }
 
     /// Writes what is counted when its minute is over, for as long as the process lives.
@@ -131,7 +139,8 @@ impl Service {
         let mut ticks = tokio::time::interval(std::time::Duration::from_secs(5));
         loop {
             ticks.tick().await;
-            self.refusals_close(self.now()).await;
+            let now = self.now();
+            self.refusals_close(now, now).await;
         }
     }
 

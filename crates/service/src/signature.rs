@@ -109,4 +109,32 @@ mod tests {
             assert_eq!(moment(bad), None, "{bad:?}");
         }
     }
+
+    /// Nanoseconds of checks of signatures that are wrong from the first byte or only in the last.
+    #[test]
+    fn a13_how_much_of_a_signature_is_right_does_not_show_in_the_time() {
+        let key = signing_key("SK1", None);
+        let right: [u8; 32] = hmac::sign(&key, b"text").as_ref().try_into().unwrap();
+        let (mut first, mut last) = (right, right);
+        first[0] ^= 1;
+        last[31] ^= 1;
+        let mut sums = [(0.0, 0.0); 2];
+        let count = 100_000;
+        for turn in 0..2 * count {
+            let which = usize::from(turn % 4 == 1 || turn % 4 == 2);
+            let signature = [&first, &last][which];
+            let begun = std::time::Instant::now();
+            let fits = std::hint::black_box(hmac::verify(&key, b"text", std::hint::black_box(signature)));
+            // What takes much longer than a check was something else of this machine.
+            let taken = (begun.elapsed().as_secs_f64() * 1e9).min(20_000.0);
+            assert!(fits.is_err());
+            sums[which] = (sums[which].0 + taken, sums[which].1 + taken * taken);
+        }
+        let count = f64::from(count);
+        let of =
+            |(sum, squares): (f64, f64)| (sum / count, (squares / count - (sum / count).powi(2)) / count);
+        let ((a, va), (b, vb)) = (of(sums[0]), of(sums[1]));
+        let welch = (a - b) / (va + vb).sqrt();
+        assert!(welch.abs() < 4.5, "t = {welch}: {a} ns, {b} ns");
+    }
 }

@@ -199,7 +199,7 @@ fn make_repository(ground: &Ground<'_>) -> Outcome<(RecoveryKey, Repository)> {
         return Err(key_missing(&config.recovery_key_file));
     } else {
         let key = RecoveryKey::generate(&**random);
-        files::write_new_private(&config.recovery_key_file, &format!("{}\n", key.to_text()))?;
+        files::replace_private(&config.recovery_key_file, &format!("{}\n", key.to_text()))?;
         key
     };
     let repository = if has_repository {

@@ -49,6 +49,7 @@ async fn serve(config: &Config) -> Outcome<()> {
         // It was told to stop as well, and hands back what it cannot finish.
         let _ = worker.await;
     }
+    opened.service.refusals_end().await;
     opened.catalog.close().await;
     tracing::info!("Stopped.");
     Ok(served?)

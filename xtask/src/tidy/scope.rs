@@ -17,6 +17,7 @@ pub(crate) const WITHOUT_SCOPE: &[(&str, &str)] = &[
     ("projects_of", "the caller's own projects, to choose one for a scope"),
     ("refusal_note", "callers who got no scope"),
     ("refusals_keep", "callers who got no scope"),
+    ("refusals_end", "callers who got no scope"),
     ("scope", "makes the scope"),
     ("own_scope", "makes the scope"),
     ("ready", "health of the process"),

@@ -21,4 +21,5 @@ mod rules;
 mod secrecy;
 mod story;
 mod tenants;
+mod timing;
 mod tls;

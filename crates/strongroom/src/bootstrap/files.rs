@@ -30,8 +30,8 @@ fn sync_parent(path: &Path) -> io::Result<()> {
     }
 }
 
-/// A file that must not exist yet, durable when this returns.
-pub(super) fn write_new_private(path: &Path, text: &str) -> Outcome<()> {
+/// A file that must not exist yet, durable when this returns; a kill may leave a part of it.
+fn write_new_private(path: &Path, text: &str) -> Outcome<()> {
     let write = || {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
         file.write_all(text.as_bytes())?;
@@ -41,8 +41,8 @@ pub(super) fn write_new_private(path: &Path, text: &str) -> Outcome<()> {
     write().map_err(|error| unusable(path, &error))
 }
 
-/// Replaces a file as a whole.
-fn replace_private(path: &Path, text: &str) -> Outcome<()> {
+/// Replaces a file as a whole: after a kill it is the old one, or not there, or the new one.
+pub(super) fn replace_private(path: &Path, text: &str) -> Outcome<()> {
     let beside = path.with_extension("tmp");
     match fs::remove_file(&beside) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(unusable(&beside, &error)),

@@ -45,6 +45,11 @@ fn real_clients_log_in_and_sign_with_what_the_first_start_wrote() {
             "a wrong secret: 401",
         ]
     );
+    let log = room.log();
+    for secret in ["password", "token", "secret_key"] {
+        assert!(!log.contains(&room.credential(secret)), "the log has the {secret}");
+    }
+    assert!(!log.contains("srs_"), "the log has a session");
 }
 
 /// As somebody else than the first administrator.
