@@ -52,6 +52,11 @@ pub(crate) fn pack(lineage: &LineageId, pack: PackId, generation: u32) -> String
     format!("l/{lineage}/pk/{}/{}.{generation}", pack.attempt, pack.n)
 }
 
+/// Where the generations of one pack lie.
+pub(crate) fn pack_generations(lineage: &LineageId, pack: PackId) -> String {
+    format!("l/{lineage}/pk/{}/{}.", pack.attempt, pack.n)
+}
+
 /// The pack and generation of a pack's object key.
 pub(crate) fn parse_pack(lineage: &LineageId, key: &str) -> Option<(PackId, u32)> {
     let (attempt, file) = key.strip_prefix(&pack_prefix(lineage))?.split_once('/')?;
@@ -82,18 +87,19 @@ pub(crate) fn intent_prefix(lineage: &LineageId) -> String {
 
 /// Whose intent it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum IntentOf {
+pub(crate) enum IntentOf<'a> {
     Writer(AttemptId),
-    Reader,
+    /// The reader's own name.
+    Reader(&'a str),
 }
 
 /// What an intent's name says.
-pub(crate) fn parse_intent(lineage: &LineageId, key: &str) -> Option<IntentOf> {
+pub(crate) fn parse_intent<'a>(lineage: &LineageId, key: &'a str) -> Option<IntentOf<'a>> {
     let name = key.strip_prefix(&intent_prefix(lineage))?;
     match name.strip_prefix("r-") {
         Some(reader) => {
             let (reader, number) = reader.split_once('.')?;
-            (reader.len() == 32 && number.parse::<u32>().is_ok()).then_some(IntentOf::Reader)
+            (reader.len() == 32 && number.parse::<u32>().is_ok()).then_some(IntentOf::Reader(reader))
         }
         None => AttemptId::parse(name).ok().map(IntentOf::Writer),
     }

@@ -1,6 +1,5 @@
 //! A lineage: the backups of one source, the domain of dedupe, keys, collection and deletion.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -10,6 +9,7 @@ use strongroom_core::progress::Progress;
 use strongroom_core::{Error, ErrorKind, Result};
 
 use crate::frame;
+use crate::generations::Generations;
 use crate::keys::LineageKeys;
 use crate::layout;
 use crate::marks;
@@ -180,17 +180,13 @@ impl Lineage {
         Ok(None)
     }
 
-    /// Whether the attempt is sealed and every pack it needs is listed with its size.
+    /// Whether the attempt is sealed and every pack it needs is there.
     fn packs_are_there(&self, attempt: AttemptId) -> Result<bool> {
         let Some((Opened::Sealed { root, .. }, _)) = self.open_verdict(attempt)? else { return Ok(false) };
         let roster = Tree::new(self.shared.store.clone(), self.keys.clone(), *root).roster()?;
-        let listed: HashMap<String, u64> =
-            self.listed_packs()?.into_iter().map(|object| (object.key, object.size)).collect();
+        let (listed, _) = Generations::of(self, self.listed_packs()?);
         for (pack, needed) in &roster.packs {
-            let key = layout::pack(&self.keys.lineage, *pack, needed.generation);
-            if listed.get(&key) != Some(&needed.size) {
-                return Err(frame::damage(&key, "it is not there as it was written"));
-            }
+            listed.check(self, *pack, needed)?;
         }
         Ok(true)
     }

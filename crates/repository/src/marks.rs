@@ -63,7 +63,8 @@ pub(crate) fn forgotten(store: &dyn Store, lineage: &LineageId) -> Result<BTreeS
     Ok(newest.into_iter().filter(|(_, (_, undone))| !undone).map(|(attempt, _)| attempt).collect())
 }
 
-const END_SWEPT: u8 = 1;
+/// What a tombstone's end says.
+pub(crate) const END_SWEPT: u8 = 1;
 const END_UNDONE: u8 = 2;
 
 fn is_surely_undone(store: &dyn Store, key: &str) -> Result<bool> {
@@ -85,7 +86,8 @@ fn end_is_undone(store: &dyn Store, key: &str) -> Result<bool> {
     read_end(key, &store.get(key)?.ok_or_else(|| frame::missing(key))?)
 }
 
-fn read_end(key: &str, object: &[u8]) -> Result<bool> {
+/// Whether an end says `undone`.
+pub(crate) fn read_end(key: &str, object: &[u8]) -> Result<bool> {
     match frame::unwrap(key, Kind::TombstoneEnd, object)? {
         [END_SWEPT] => Ok(false),
         [END_UNDONE] => Ok(true),
@@ -146,7 +148,7 @@ pub(crate) fn check(lineage: &LineageId, key: &str, object: &[u8]) -> Result<()>
             let length = usize::from(cursor.u16()?);
             cursor.take(length).map(|_| ())
         }),
-        Some(IntentOf::Reader) => shape(key, frame::unwrap(key, Kind::Intent, object)?, |cursor| {
+        Some(IntentOf::Reader(_)) => shape(key, frame::unwrap(key, Kind::Intent, object)?, |cursor| {
             cursor.array::<16>()?;
             cursor.i64().map(|_| ())
         }),

@@ -30,6 +30,23 @@ impl Needed {
         self.bits[byte] |= 1 << bit;
     }
 
+    /// Every slot that is needed.
+    pub(crate) fn slots(&self) -> impl Iterator<Item = u16> + '_ {
+        (0..=u16::MAX).take(self.bits.len() * 8).filter(|slot| self.holds(*slot))
+    }
+
+    /// Needs also what another one needs.
+    pub(crate) fn add(&mut self, other: &Self) {
+        if self.bits.len() < other.bits.len() {
+            self.bits.resize(other.bits.len(), 0);
+        }
+        self.bits.iter_mut().zip(&other.bits).for_each(|(bits, others)| *bits |= others);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.bits.iter().all(|bits| *bits == 0)
+    }
+
     pub(crate) fn holds(&self, slot: u16) -> bool {
         self.bits.get(usize::from(slot / 8)).is_some_and(|byte| byte & (1 << (slot % 8)) != 0)
     }

@@ -11,7 +11,9 @@ use std::sync::Arc;
 
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use room::{Members, Room, database, lineage_id, pages, project, touch};
-use strongroom_repository::LocalStore;
+use strongroom_core::engine::CancelToken;
+use strongroom_core::progress::Progress;
+use strongroom_repository::{LocalStore, SweepOptions};
 
 /// Front-to-back reading, section 1.
 struct Fields<'a>(&'a [u8]);
@@ -226,8 +228,16 @@ impl Decoder {
 
     /// Section 8.
     fn record(&self, at: &Location, is_meta: bool, base: Option<&[u8]>) -> Vec<u8> {
-        let name = format!("l/{}/pk/{}/{}.{}", lineage_id(), hex::encode(&at.attempt), at.n, at.generation);
+        let owner = hex::encode(&at.attempt);
+        let generation = self.generation(&owner, at.n, at.generation);
+        let name = format!("l/{}/pk/{owner}/{}.{generation}", lineage_id(), at.n);
         let object = std::fs::read(self.root.join(&name)).unwrap();
+        let (start, length) = if generation == at.generation {
+            (at.offset, at.length)
+        } else {
+            self.slots(&object).0[usize::from(at.slot)]
+        };
+        assert_ne!(start, 0, "{name} lacks the slot {}", at.slot);
         assert_eq!(&object[12..14], [u8::from(is_meta), 1], "kind and suite");
         assert_eq!(&object[20..52], self.binding);
         assert_eq!((&object[52..68], &object[76..92]), (&at.attempt[..], &at.salt[..]));
@@ -252,7 +262,7 @@ impl Decoder {
         ]
         .concat();
         assert_eq!(associated.len(), 60);
-        let plain = open(&key, nonce, &associated, &object[at.offset..at.offset + at.length]);
+        let plain = open(&key, nonce, &associated, &object[start..start + length]);
         let (header, payload) = plain.split_at(16);
         assert_eq!((header[0], &header[1..4]), (at.encoding, &plain_length[..3]));
         let mut out = Vec::with_capacity(at.plain_length);
@@ -271,8 +281,27 @@ impl Decoder {
         out
     }
 
-    /// Section 7: the slot table of the pack, and the base that a delta names in it.
+    /// Section 9: the generation that is named or, when that is gone, the newest.
+    fn generation(&self, owner: &str, n: u32, named: u32) -> u32 {
+        let folder = std::fs::read_dir(self.root.join(format!("l/{}/pk/{owner}", lineage_id()))).unwrap();
+        let names = folder.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let there: Vec<u32> =
+            names.filter_map(|name| name.strip_prefix(&format!("{n}."))?.parse().ok()).collect();
+        if there.contains(&named) { named } else { *there.iter().max().unwrap() }
+    }
+
+    /// Section 7: the base that a delta names in the slot table of its pack.
     fn check_base(&self, object: &[u8], base: &[u8]) {
+        let mut base = Fields(base);
+        let (attempt, n) = self.slots(object).1[base.size(2)].clone();
+        let owner = hex::encode(attempt);
+        let generation = self.generation(&owner, n, 0);
+        assert!(self.root.join(format!("l/{}/pk/{owner}/{n}.{generation}", lineage_id())).exists());
+    }
+
+    /// Section 7: offset and length of each slot, and the packs of the bases.
+    #[allow(clippy::type_complexity, reason = "two lists, as the document has them")]
+    fn slots(&self, object: &[u8]) -> (Vec<(usize, usize)>, Vec<(Vec<u8>, u32)>) {
         let trailer = &object[object.len() - 64..];
         let mut fields = Fields(trailer);
         let (offset, length, count) = (fields.size(8), fields.size(4), fields.size(4));
@@ -284,18 +313,17 @@ impl Decoder {
         let plain = open(&key, [0; 12], b"", &object[offset..offset + length]);
         let mut table = Fields(&plain);
         assert_eq!(table.size(4), count);
-        let bases = table.size(4);
+        let (bases, mut slots) = (table.size(4), Vec::new());
         for _ in 0..count {
             let (start, stored) = (table.size(4), table.size(3));
             let (_plain_length, _encoding) = (table.size(3), table.size(1));
-            assert_eq!(table.bytes(16), &blake3::hash(&object[start..start + stored]).as_bytes()[..16]);
+            let digest = table.bytes(16);
+            assert!(start == 0 || digest == &blake3::hash(&object[start..start + stored]).as_bytes()[..16]);
+            slots.push((start, stored));
         }
-        let named: Vec<(&[u8], usize)> = (0..bases).map(|_| (table.bytes(16), table.size(4))).collect();
+        let bases = (0..bases).map(|_| (table.bytes(16).to_vec(), table.number(4) as u32)).collect();
         table.end();
-        let mut base = Fields(base);
-        let (attempt, n) = named[base.size(2)];
-        let pack = format!("l/{}/pk/{}/{n}.0", lineage_id(), hex::encode(attempt));
-        assert!(self.root.join(pack).exists());
+        (slots, bases)
     }
 
     /// Every pack of the roster is there with its size, and so are the packs of the rosters.
@@ -307,14 +335,16 @@ impl Decoder {
             let (n, generation, size) = (fields.size(4), fields.size(4), fields.number(8));
             let length = fields.size(2);
             assert!(fields.bytes(length).iter().any(|bits| *bits != 0));
-            needed.insert(format!("{owner}/{n}.{generation}"), size);
+            needed.insert((owner, n as u32, generation as u32), size);
         }
         for pair in document["roster_packs"].as_array().unwrap() {
-            needed.insert(format!("{attempt}/{}.0", pair[0]), pair[1].as_u64().unwrap());
+            let n = u32::try_from(pair[0].as_u64().unwrap()).unwrap();
+            needed.insert((attempt.to_owned(), n, 0), pair[1].as_u64().unwrap());
         }
-        for (pack, size) in needed {
-            let path = self.root.join(format!("l/{}/pk/{pack}", lineage_id()));
-            assert_eq!(std::fs::metadata(path).unwrap().len(), size);
+        for ((owner, n, named), size) in needed {
+            let generation = self.generation(&owner, n, named);
+            let path = self.root.join(format!("l/{}/pk/{owner}/{n}.{generation}", lineage_id()));
+            assert!(generation != named || std::fs::metadata(path).unwrap().len() == size);
         }
     }
 }
@@ -379,6 +409,16 @@ fn f26_a_reader_written_from_the_document_restores_everything() {
     }
     let decoder = Decoder::new(&root, &room.key.to_text());
     for (attempt, members) in &kept {
+        assert_eq!(&decoder.members(&attempt.to_string()), members);
+    }
+    // The same after a sweep, which leaves later generations of packs and slots that are empty.
+    for (attempt, _) in kept.iter().step_by(2) {
+        room.lineage.forget(*attempt).unwrap();
+    }
+    let tightest = SweepOptions { dead_percent: 1, ..SweepOptions::default() };
+    let swept = room.repository.sweep(&tightest, &CancelToken::new(), &Progress::new()).unwrap();
+    assert!(swept.packs_rewritten > 0 && swept.packs_removed > 0, "{swept:?}");
+    for (attempt, members) in kept.iter().skip(1).step_by(2) {
         assert_eq!(&decoder.members(&attempt.to_string()), members);
     }
 }

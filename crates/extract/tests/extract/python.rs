@@ -3,7 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use crate::program::Desk;
+use strongroom_core::engine::CancelToken;
+use strongroom_core::progress::Progress;
+use strongroom_repository::SweepOptions;
+
+use crate::program::{Desk, assert_same, files, written};
 use crate::room::{Members, database, pages, touch};
 
 const DECODER: &str = "../../fixtures/formats/decoder.py";
@@ -86,6 +90,33 @@ fn f26_the_python_decoder_gives_back_every_byte_of_every_backup() {
             assert!(found == *content, "{} of {attempt} differs", path.escape_ascii());
         }
         std::fs::remove_dir_all(folder).unwrap();
+    }
+}
+
+#[test]
+fn f26_the_python_decoder_and_the_extractor_read_what_a_sweep_left() {
+    let desk = Desk::new();
+    let (mut members, mut kept, mut parent) = (database(), Vec::new(), None);
+    for round in 0..5 {
+        let attempt = desk.room.back_up(&members, parent).unwrap().attempt;
+        parent = Some(attempt);
+        kept.push((attempt, members.clone()));
+        touch(&mut members, round + 1);
+    }
+    for number in [3, 2, 0] {
+        desk.room.lineage.forget(kept.remove(number).0).unwrap();
+    }
+    let tightest = SweepOptions { dead_percent: SweepOptions::TIGHTEST_PERCENT, ..SweepOptions::default() };
+    let swept = desk.room.repository.sweep(&tightest, &CancelToken::new(), &Progress::new()).unwrap();
+    assert!(swept.packs_rewritten > 0, "{swept:?}");
+    let (repository, key) = (desk.repository(), desk.target("kit.txt"));
+    for (number, (attempt, members)) in kept.iter().enumerate() {
+        let target = desk.target(&format!("extracted{number}"));
+        desk.answered(&["extract", &format!("name-{attempt}"), "--target", target.to_str().unwrap()], 0);
+        assert_same(&files(&target), &written(members), "swept");
+        let Some(told) = decode(&repository, &key, &["digests", &attempt.to_string()]) else { continue };
+        let wanted: Vec<String> = members.iter().map(|(path, content)| line(path, content)).collect();
+        assert_eq!(text(&told).lines().collect::<Vec<_>>(), wanted, "{attempt}");
     }
 }
 

@@ -15,12 +15,13 @@ use strongroom_core::progress::Progress;
 use strongroom_core::verification::Level;
 use strongroom_core::{Error, ErrorKind, Result};
 
+use crate::generations::{Generations, newest};
 use crate::layout;
 use crate::lineage::Lineage;
 use crate::marks;
 use crate::pack::{PackFile, PackId};
 use crate::reader::BackupReader;
-use crate::roster::Roster;
+use crate::roster::{Needed, Roster};
 use crate::verdict::{Opened, SealedSummary};
 
 /// A stored byte that is not what was written.
@@ -241,54 +242,76 @@ impl Check<'_> {
     }
 
     /// Packs needed by any backup under check, with generation and size where a roster tells it.
-    fn needed(&self) -> BTreeMap<PackId, (u32, u64)> {
-        let mut needed = BTreeMap::new();
+    fn needed(&self) -> BTreeMap<PackId, Needed> {
+        let mut needed: BTreeMap<PackId, Needed> = BTreeMap::new();
         for subject in &self.subjects {
             for (pack, size) in &subject.roster_packs {
-                needed.insert(*pack, (0, *size));
+                needed.entry(*pack).or_default().size = *size;
             }
             for (pack, entry) in &subject.roster.packs {
-                needed.insert(*pack, (entry.generation, entry.size));
+                let known = needed.entry(*pack).or_default();
+                known.add(entry);
+                (known.generation, known.size) = (entry.generation, entry.size);
             }
         }
         needed
     }
 
+    /// Whether every backup that needs the pack was forgotten since this check began: then a sweep
+    /// may have taken it.
+    fn is_swept_meanwhile(&self, pack: PackId) -> Result<bool> {
+        let forgotten = marks::forgotten(&*self.lineage.shared.store, self.lineage.id())?;
+        let mut needing = self.subjects.iter().filter(|subject| {
+            subject.roster.packs.contains_key(&pack)
+                || subject.roster_packs.iter().any(|(own, _)| *own == pack)
+        });
+        Ok(needing.all(|subject| forgotten.contains(&subject.attempt)))
+    }
+
     /// V0: every pack is there, with its size.
     fn presence(&mut self) -> Result<()> {
-        let listed: BTreeMap<String, u64> =
-            self.lineage.listed_packs()?.into_iter().map(|object| (object.key, object.size)).collect();
-        for (pack, (generation, size)) in self.needed() {
-            let key = layout::pack(self.lineage.id(), pack, generation);
+        let (listed, _) = Generations::of(self.lineage, self.lineage.listed_packs()?);
+        for (pack, needed) in self.needed() {
             self.report.objects_checked += 1;
-            match listed.get(&key) {
-                None => self.finding(&key, "it is missing"),
-                Some(found) if *found != size => {
-                    self.finding(&key, &format!("it has {found} bytes, {size} were written"));
-                }
-                Some(_) => {}
+            if let Err(error) = listed.check(self.lineage, pack, &needed)
+                && !self.is_swept_meanwhile(pack)?
+            {
+                let key = layout::pack(self.lineage.id(), pack, needed.generation);
+                self.damage_in(&key, Err::<(), _>(error))?;
             }
         }
         Ok(())
     }
 
+    /// The generation a tree names or, when that is gone, the newest. `None`: told already.
+    fn object_of(&mut self, pack: PackId, named: u32) -> Result<Option<(u32, Vec<u8>)>> {
+        let store = self.lineage.shared.store.clone();
+        let mut generation = named;
+        // A sweep may write the next one while this one is looked for.
+        for _ in 0..4 {
+            let key = layout::pack(self.lineage.id(), pack, generation);
+            let object = store.get(&key);
+            match self.found(&key, object)? {
+                Some(Some(object)) => return Ok(Some((generation, object))),
+                None => return Ok(None),
+                Some(None) => {}
+            }
+            generation = newest(&*store, self.lineage.id(), pack)?.unwrap_or(named);
+        }
+        if !self.is_swept_meanwhile(pack)? {
+            self.finding(&layout::pack(self.lineage.id(), pack, named), "it is missing");
+        }
+        Ok(None)
+    }
+
     /// V1: the digest of each pack and of each slot in it.
     fn packs(&mut self) -> Result<()> {
         let needed = self.needed();
-        self.progress.set_total(needed.values().map(|(_, size)| *size).sum());
-        for (pack, (generation, _)) in needed {
+        self.progress.set_total(needed.values().map(|needed| needed.size).sum());
+        for (pack, needed) in needed {
             self.cancel.check()?;
+            let Some((generation, object)) = self.object_of(pack, needed.generation)? else { continue };
             let key = layout::pack(self.lineage.id(), pack, generation);
-            let object = self.lineage.shared.store.get(&key);
-            let object = match self.found(&key, object)? {
-                Some(Some(object)) => object,
-                // Told already: the disk cannot read it.
-                None => continue,
-                Some(None) => {
-                    self.finding(&key, "it is missing");
-                    continue;
-                }
-            };
             let size = object.len() as u64;
             let checked = PackFile::parse(&key, &self.lineage.keys, pack, generation, &object)
                 .and_then(|file| file.check_slots(&key, &self.lineage.keys).map(|_| ()));

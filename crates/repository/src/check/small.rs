@@ -21,7 +21,7 @@ pub(super) fn attempt_named(lineage: &LineageId, key: &str) -> Option<AttemptId>
 fn writer_of(lineage: &LineageId, key: &str) -> Option<AttemptId> {
     match layout::parse_intent(lineage, key)? {
         IntentOf::Writer(attempt) => Some(attempt),
-        IntentOf::Reader => None,
+        IntentOf::Reader(_) => None,
     }
 }
 

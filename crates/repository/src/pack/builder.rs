@@ -3,13 +3,13 @@
 use strongroom_core::Result;
 use strongroom_core::time::Randomness;
 
+use super::rewrite::tail;
 use super::slot_table::digest_128;
 use super::{
     PACK_HEADER_BYTES, PACK_SIZE_BYTES, PACK_SLOTS_MAX, PackHeader, PackId, PackKind, SlotEntry, SlotTable,
     record_aad,
 };
 use crate::aead::{ONLY_NONCE, SealingKey, slot_nonce};
-use crate::binary::Put as _;
 use crate::frame::{self, Kind};
 use crate::keys::LineageKeys;
 use crate::layout;
@@ -144,15 +144,7 @@ impl PackBuilder {
     pub(crate) fn finish(mut self, keys: &LineageKeys) -> Result<PackClosed> {
         let mut table = self.table.write();
         keys.slot_table_key(self.id, 0, &self.table_salt).seal(ONLY_NONCE, &[], &mut table);
-        let mut tail = Vec::with_capacity(table.len() + 64);
-        let table_length = table.len() as u32;
-        tail.append(&mut table);
-        tail.put_u64(self.written);
-        tail.put_u32(table_length);
-        tail.put_u32(self.table.slots.len() as u32);
-        tail.extend_from_slice(&[0; 16]);
-        self.object_digest.update(&tail);
-        tail.extend_from_slice(self.object_digest.finalize().as_bytes());
+        let tail = tail(table, self.written, self.table.slots.len(), &mut self.object_digest);
         self.stream.append(&tail)?;
         let size = self.written + tail.len() as u64;
         match self.stream.commit()? {

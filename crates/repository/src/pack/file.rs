@@ -8,7 +8,9 @@ use crate::aead::{ONLY_NONCE, SealingKey, slot_nonce};
 use crate::binary::Cursor;
 use crate::frame::{self, DIGEST_BYTES, HEADER_BYTES, Kind};
 use crate::keys::LineageKeys;
+use crate::layout;
 use crate::record::{Encoding, INNER_HEADER_BYTES, InnerHeader};
+use crate::store::Store;
 use crate::tree::Location;
 
 /// Opens one record in place: its encoding and payload. `None` when it is not authentic, not in
@@ -25,6 +27,34 @@ pub(crate) fn open_record<'a>(
     let header = InnerHeader::parse(&mut Cursor::new(header)).ok()?;
     let encoding = Encoding::parse(header.encoding)?;
     (header.encoding == at.encoding && header.plain_length == at.plain_length).then_some((encoding, payload))
+}
+
+/// The slot table of a pack that is not read whole; `None` when the object is not there.
+pub(crate) fn read_table(
+    store: &dyn Store,
+    keys: &LineageKeys,
+    id: PackId,
+    generation: u32,
+) -> Result<Option<SlotTable>> {
+    let key = layout::pack(&keys.lineage, id, generation);
+    let Some(size) = store.head(&key)? else { return Ok(None) };
+    let ends = (PACK_HEADER_BYTES + PACK_TRAILER_BYTES) as u64;
+    if size < ends {
+        return Err(frame::damage(&key, "it is too short for a pack"));
+    }
+    let Some(header) = store.get_range(&key, 0, PACK_HEADER_BYTES)? else { return Ok(None) };
+    let end = size - PACK_TRAILER_BYTES as u64;
+    let Some(trailer) = store.get_range(&key, end, PACK_TRAILER_BYTES)? else { return Ok(None) };
+    let offset = Cursor::new(&trailer).u64().map_err(frame::malformed(&key))?;
+    if offset < PACK_HEADER_BYTES as u64 || offset > end {
+        return Err(frame::damage(&key, "its trailer does not fit its length"));
+    }
+    let Some(table) = store.get_range(&key, offset, (end - offset) as usize)? else { return Ok(None) };
+    // A pack without its records: the same rules for the same bytes.
+    let mut trailer = trailer;
+    trailer[..8].copy_from_slice(&(PACK_HEADER_BYTES as u64).to_le_bytes());
+    let object = [header, table, trailer].concat();
+    PackFile::parse_unproven(&key, keys, id, generation, &object)?.table(&key, keys).map(Some)
 }
 
 /// A whole pack object in memory: nothing in here needs a key but the slot table, and that only
@@ -129,6 +159,13 @@ impl<'a> PackFile<'a> {
         Ok(table)
     }
 
+    /// The record in a slot, as stored; `None` when this generation does not hold it.
+    pub(crate) fn record(&self, entry: &SlotEntry) -> Option<&'a [u8]> {
+        let start = entry.offset as usize;
+        let end = start.checked_add(entry.stored_length as usize)?;
+        if start == 0 { None } else { self.object[..self.table_offset].get(start..end) }
+    }
+
     fn is_sound(&self, entry: &SlotEntry) -> bool {
         let start = entry.offset as usize;
         let ciphertext = start
@@ -145,9 +182,8 @@ mod tests {
 
     use super::*;
     use crate::keys::{RecoveryKey, open_or_create};
-    use crate::layout;
     use crate::pack::{NewRecord, PackBuilder, PackKind};
-    use crate::store::{MemoryStore, Store};
+    use crate::store::MemoryStore;
 
     struct Counting(std::sync::atomic::AtomicU8);
 

@@ -6,12 +6,14 @@
 
 mod builder;
 mod file;
+mod rewrite;
 mod slot_table;
 
 use strongroom_core::id::AttemptId;
 
 pub(crate) use builder::{NewRecord, PackBuilder, PackClosed};
-pub(crate) use file::{PackFile, open_record};
+pub(crate) use file::{PackFile, open_record, read_table};
+pub(crate) use rewrite::rewrite;
 pub(crate) use slot_table::{SlotEntry, SlotTable};
 
 use crate::FORMAT;

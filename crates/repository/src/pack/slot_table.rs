@@ -34,6 +34,11 @@ pub(crate) fn digest_128(bytes: &[u8]) -> [u8; 16] {
 }
 
 impl SlotTable {
+    /// Whether this generation has the slot's record.
+    pub(crate) fn holds(&self, slot: u16) -> bool {
+        self.slots.get(usize::from(slot)).is_some_and(|entry| entry.offset != 0)
+    }
+
     pub(crate) fn write(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(8 + self.slots.len() * ENTRY_BYTES + self.bases.len() * BASE_BYTES);
         out.put_u32(self.slots.len() as u32);

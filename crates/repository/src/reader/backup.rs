@@ -292,7 +292,7 @@ pub(crate) fn read_leaves(
     }
 }
 
-fn plan_window(reader: &ChunkReader, window: &[Leaf], ahead: &mut ReadAhead) -> Result<()> {
+fn plan_window(reader: &mut ChunkReader, window: &[Leaf], ahead: &mut ReadAhead) -> Result<()> {
     let mut wanted: Vec<Location> = window.iter().flat_map(Leaf::chain).copied().collect();
     wanted.sort_by_key(|at| (at.pack, at.generation, at.offset));
     wanted.dedup();

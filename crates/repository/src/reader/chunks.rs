@@ -1,5 +1,6 @@
 //! Decodes chunks from their chain of records. Every chunk's id is checked on every read.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -8,15 +9,20 @@ use strongroom_core::Result;
 
 use crate::aead::SealingKey;
 use crate::frame;
+use crate::generations::newest;
 use crate::keys::LineageKeys;
 use crate::layout;
-use crate::pack::{PackId, PackKind, open_record};
+use crate::pack::{PackId, PackKind, SlotTable, open_record, read_table};
 use crate::record::{Codec, FULL_LEVEL};
 use crate::store::Store;
 use crate::tree::{Leaf, LeafBody, Location, NodeRef};
 
 /// Pack keys kept by one reader.
 const PACK_KEYS_MAX: usize = 256;
+/// Slot tables kept by one reader, of up to 2 MiB each.
+const TABLES_MAX: usize = 8;
+/// How often the newest generation of a pack is looked for.
+const GENERATIONS_TRIED: usize = 4;
 
 /// One thread's reader of records.
 pub(crate) struct ChunkReader {
@@ -24,6 +30,8 @@ pub(crate) struct ChunkReader {
     keys: Arc<LineageKeys>,
     codec: Codec,
     pack_keys: HashMap<(PackId, bool), SealingKey>,
+    /// Packs whose generation a tree names is gone: the newest one, and where it has its records.
+    moved: HashMap<PackId, (u32, SlotTable)>,
 }
 
 /// Records that were read ahead, by location, in buffers that are used again.
@@ -69,7 +77,7 @@ impl ReadAhead {
 
 impl ChunkReader {
     pub(crate) fn new(store: Arc<dyn Store>, keys: Arc<LineageKeys>) -> Self {
-        Self { store, keys, codec: Codec::new(FULL_LEVEL), pack_keys: HashMap::new() }
+        Self { store, keys, codec: Codec::new(FULL_LEVEL), pack_keys: HashMap::new(), moved: HashMap::new() }
     }
 
     /// The plaintext of a chunk. Damage names the pack and slot.
@@ -80,9 +88,11 @@ impl ChunkReader {
         };
         let mut plain: Option<Vec<u8>> = None;
         for at in chain {
-            let opened = match ahead.take(at) {
-                Some(bytes) => self.open(PackKind::Data, at, bytes, plain.as_deref()),
-                None => self.open(PackKind::Data, at, &mut self.read(at)?, plain.as_deref()),
+            let opened = if let Some(bytes) = ahead.take(at) {
+                self.open(PackKind::Data, at, bytes, plain.as_deref())
+            } else {
+                let mut ciphertext = self.read(at)?;
+                self.open(PackKind::Data, at, &mut ciphertext, plain.as_deref())
             };
             plain = Some(opened?);
         }
@@ -112,36 +122,91 @@ impl ChunkReader {
     }
 
     /// The ciphertext of one record.
-    pub(crate) fn read(&self, at: &Location) -> Result<Vec<u8>> {
-        let key = layout::pack(&self.keys.lineage, at.pack, at.generation);
-        let bytes = self
-            .store
-            .get_range(&key, u64::from(at.offset), at.length as usize)?
-            .ok_or_else(|| frame::missing(&key))?;
-        if bytes.len() != at.length as usize {
-            return Err(frame::damage(&key, "it is shorter than what was written"));
-        }
+    pub(crate) fn read(&mut self, at: &Location) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.read_there(std::slice::from_ref(at), &mut bytes)?;
         Ok(bytes)
     }
 
     /// Several neighbouring records with one read.
-    pub(crate) fn read_run(&self, run: &[Location], ahead: &mut ReadAhead) -> Result<()> {
-        let (Some(first), Some(last)) = (run.first(), run.last()) else { return Ok(()) };
-        let key = layout::pack(&self.keys.lineage, first.pack, first.generation);
-        let end = u64::from(last.offset) + u64::from(last.length);
-        let length = (end - u64::from(first.offset)) as usize;
+    pub(crate) fn read_run(&mut self, run: &[Location], ahead: &mut ReadAhead) -> Result<()> {
         let (number, bytes) = ahead.next_buffer();
-        if !self.store.get_range_into(&key, u64::from(first.offset), length, bytes)? {
-            return Err(frame::missing(&key));
-        }
-        if bytes.len() < length {
-            return Err(frame::damage(&key, "it is shorter than what was written"));
-        }
-        for at in run {
+        let run = self.read_there(run, bytes)?;
+        let Some(first) = run.first() else { return Ok(()) };
+        for at in run.iter() {
             let start = (at.offset - first.offset) as usize;
             ahead.records.insert((at.pack, at.slot), (number, start..start + at.length as usize));
         }
         Ok(())
+    }
+
+    /// Reads from the first record to the end of the last one, all of one pack, wherever the pack
+    /// has them by now; answers where that is.
+    fn read_there<'a>(&mut self, run: &'a [Location], bytes: &mut Vec<u8>) -> Result<Cow<'a, [Location]>> {
+        let Some(named) = run.first() else { return Ok(Cow::Borrowed(run)) };
+        if !self.moved.contains_key(&named.pack) && self.read_range(run, bytes)? {
+            return Ok(Cow::Borrowed(run));
+        }
+        // A sweep may write the next generation while this one is looked for.
+        for _ in 0..GENERATIONS_TRIED {
+            if let Some(moved) = self.moved(run)?
+                && self.read_range(&moved, bytes)?
+            {
+                return Ok(Cow::Owned(moved));
+            }
+            self.moved.remove(&named.pack);
+        }
+        Err(frame::missing(&layout::pack(&self.keys.lineage, named.pack, named.generation)))
+    }
+
+    /// Where the newest generation of the pack has these records; `None` when that one is gone
+    /// again.
+    fn moved(&mut self, run: &[Location]) -> Result<Option<Vec<Location>>> {
+        let Some(named) = run.first() else { return Ok(None) };
+        let lineage = &self.keys.lineage;
+        if !self.moved.contains_key(&named.pack) {
+            let missing = || frame::missing(&layout::pack(lineage, named.pack, named.generation));
+            let newest = newest(&*self.store, lineage, named.pack)?.ok_or_else(missing)?;
+            let Some(table) = read_table(&*self.store, &self.keys, named.pack, newest)? else {
+                return Ok(None);
+            };
+            if self.moved.len() >= TABLES_MAX {
+                self.moved.clear();
+            }
+            self.moved.insert(named.pack, (newest, table));
+        }
+        let (generation, table) = &self.moved[&named.pack];
+        let mut moved = Vec::with_capacity(run.len());
+        for at in run {
+            let Some(entry) = table.slots.get(usize::from(at.slot)).filter(|entry| entry.offset != 0) else {
+                let key = layout::pack(lineage, at.pack, *generation);
+                self.moved.remove(&named.pack);
+                return Err(frame::damage(&key, &format!("it lacks the slot {}", at.slot)));
+            };
+            moved.push(Location {
+                generation: *generation,
+                offset: entry.offset,
+                length: entry.stored_length,
+                ..*at
+            });
+        }
+        Ok(Some(moved))
+    }
+
+    /// `false` when the object is not there.
+    fn read_range(&self, run: &[Location], bytes: &mut Vec<u8>) -> Result<bool> {
+        let (Some(first), Some(last)) = (run.first(), run.last()) else { return Ok(true) };
+        let key = layout::pack(&self.keys.lineage, first.pack, first.generation);
+        let end = u64::from(last.offset) + u64::from(last.length);
+        let length = end.saturating_sub(u64::from(first.offset)) as usize;
+        if !self.store.get_range_into(&key, u64::from(first.offset), length, bytes)? {
+            return Ok(false);
+        }
+        if bytes.len() < length {
+            return Err(frame::damage(&key, "it is shorter than what was written"));
+        }
+        bytes.truncate(length);
+        Ok(true)
     }
 
     fn open(

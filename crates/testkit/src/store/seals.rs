@@ -54,6 +54,10 @@ impl Seals {
     /// A record of a pack whose header stands in front of `written`, or at last its slot table,
     /// which has a key of its own from another salt.
     pub(super) fn note_piece(&self, written: &[u8], slot: u32, bytes: &[u8]) {
+        // A later generation seals nothing but its table, under a salt of its own.
+        if written.get(72..76) != Some(&[0; 4]) {
+            return;
+        }
         let (Some(kind), Some(pack), Some(salt)) =
             (written.get(12), written.get(52..72), written.get(76..92))
         else {

@@ -1,0 +1,215 @@
+//! The sweep: space that no visible backup needs comes back. No locks, no clocks that decide; the
+//! order of the listings is the safety argument, searched whole by `tests/protocol`.
+//!
+//! ```text
+//! packs → tombstones → holds → decide → intents → verdicts → plan → rewrite and remove → intents go
+//! ```
+//!
+//! Killed anywhere, the next sweep begins at the beginning. On any doubt about what is needed nothing
+//! of the lineage is removed, and the report says which object is to blame.
+
+mod act;
+mod decide;
+mod look;
+mod plan;
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+use strongroom_core::engine::CancelToken;
+use strongroom_core::id::AttemptId;
+use strongroom_core::progress::Progress;
+use strongroom_core::{Error, ErrorKind, Result, Retry};
+
+use crate::generations::Generations;
+use crate::lineage::Lineage;
+use crate::repository::Repository;
+
+/// How a sweep is to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SweepOptions {
+    /// Only says what would be done.
+    pub is_dry_run: bool,
+    /// A pack is rewritten when at least this share of its bytes, in percent, is dead. 1 to 100.
+    pub dead_percent: u8,
+    /// A backup is decided to be gone only when it was forgotten at least this long ago.
+    pub grace_s: i64,
+    /// An attempt nobody has sealed or given up is abandoned when it was begun this long ago.
+    pub abandon_after_s: i64,
+}
+
+impl SweepOptions {
+    /// Rewrites whatever holds a dead record.
+    pub const TIGHTEST_PERCENT: u8 = 1;
+}
+
+impl Default for SweepOptions {
+    fn default() -> Self {
+        Self { is_dry_run: false, dead_percent: 25, grace_s: 0, abandon_after_s: 7 * 24 * 3600 }
+    }
+}
+
+/// How often a sweep begins anew because another one went further.
+const TRIES: usize = 8;
+
+/// Why something stays that might go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Doubt {
+    /// The object's key.
+    pub object: String,
+    pub problem: String,
+    /// What a person can do.
+    pub advice: String,
+}
+
+/// What a sweep did or, of a dry run, would do.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SweepReport {
+    pub lineages: u64,
+    /// Lineages of which nothing was removed, because of a doubt.
+    pub lineages_kept: u64,
+    pub backups_decided: u64,
+    pub attempts_abandoned: u64,
+    pub packs_removed: u64,
+    pub packs_rewritten: u64,
+    pub intents_removed: u64,
+    /// By how much the packs have become smaller.
+    pub bytes_freed: u64,
+    /// Dead bytes in packs that hold too few of them to be rewritten.
+    pub bytes_dead_kept: u64,
+    /// Bytes of packs that were written again.
+    pub bytes_rewritten: u64,
+    pub doubts: Vec<Doubt>,
+}
+
+impl Repository {
+    /// Sweeps every lineage. A doubt is no error; an error means that the sweep could not go on, and
+    /// the next one begins anew.
+    pub fn sweep(
+        &self,
+        options: &SweepOptions,
+        cancel: &CancelToken,
+        progress: &Progress,
+    ) -> Result<SweepReport> {
+        self.check_identity()?;
+        let mut report = SweepReport::default();
+        if self.shared.store.is_read_only() && !options.is_dry_run {
+            return Err(Error::new(
+                ErrorKind::Unavailable,
+                "The repository is read-only: nothing can be removed from it. Nothing was changed.",
+            )
+            .with_hint("mount the repository's disk for writing, then sweep again")
+            .with_retry(Retry::Never));
+        }
+        for (project, lineage) in self.lineages()? {
+            cancel.check()?;
+            report.lineages += 1;
+            let swept = self
+                .open_lineage(&project, &lineage)
+                .and_then(|lineage| Sweep::new(&lineage, *options, cancel, progress, &mut report).run());
+            match swept {
+                Err(error) if matches!(error.kind(), ErrorKind::Damage | ErrorKind::WrongKey) => {
+                    report.lineages_kept += 1;
+                    report.doubts.push(Doubt::of(&error));
+                }
+                other => other?,
+            }
+        }
+        Ok(report)
+    }
+}
+
+impl Doubt {
+    fn of(error: &Error) -> Self {
+        let object =
+            error.public().strip_prefix("The object ").and_then(|rest| rest.split(" is damaged").next());
+        Self {
+            object: object.unwrap_or_default().to_owned(),
+            problem: error.public().to_owned(),
+            advice:
+                "nothing more of this lineage is removed; run `strongroom repository check --level decode`, \
+                     delete the backups that it names or bring the object back from a copy, then sweep again"
+                    .to_owned(),
+        }
+    }
+}
+
+/// The sweep of one lineage.
+struct Sweep<'a> {
+    lineage: &'a Lineage,
+    options: SweepOptions,
+    cancel: &'a CancelToken,
+    progress: &'a Progress,
+    report: &'a mut SweepReport,
+}
+
+impl<'a> Sweep<'a> {
+    fn new(
+        lineage: &'a Lineage,
+        options: SweepOptions,
+        cancel: &'a CancelToken,
+        progress: &'a Progress,
+        report: &'a mut SweepReport,
+    ) -> Self {
+        Self { lineage, options, cancel, progress, report }
+    }
+
+    fn run(mut self) -> Result<()> {
+        for _ in 0..TRIES {
+            let so_far = self.report.clone();
+            let (packs, gone) = self.list_and_decide()?;
+            match self.sweep(&packs, &gone) {
+                // Another sweep decided more since, and took what this one still looked for.
+                Err(error) if error.kind() == ErrorKind::Damage && self.is_overtaken(&gone)? => {
+                    tracing::info!("Another sweep went further; this one begins anew: {}", error.public());
+                    if self.options.is_dry_run {
+                        *self.report = so_far;
+                    }
+                }
+                other => return other,
+            }
+        }
+        // The other one does what is to be done.
+        Ok(())
+    }
+
+    fn list_and_decide(&mut self) -> Result<(Generations, BTreeSet<AttemptId>)> {
+        self.progress.set_phase("marking");
+        // First: a pack's intent is always older than the pack.
+        let (packs, unknown) = Generations::of(self.lineage, self.lineage.listed_packs()?);
+        for key in unknown {
+            self.leave(&key, "its name is not one of ours", "move it away when nobody needs it");
+        }
+        let gone = self.decide()?;
+        Ok((packs, gone))
+    }
+
+    fn sweep(&mut self, packs: &Generations, gone: &BTreeSet<AttemptId>) -> Result<()> {
+        let seen = self.look(packs, gone)?;
+        // Everything is planned before anything is removed: a doubt about the last pack keeps the first.
+        let planned = self.plan(packs, &seen)?;
+        self.progress.add_total(planned);
+        if !self.options.is_dry_run {
+            self.act(packs, &seen)?;
+            self.clear_intents(&seen)?;
+        }
+        Ok(())
+    }
+
+    fn leave(&mut self, key: &str, problem: &str, advice: &str) {
+        tracing::warn!(object = key, "The sweep leaves an object alone: {problem}.");
+        self.report.doubts.push(Doubt {
+            object: key.to_owned(),
+            problem: problem.to_owned(),
+            advice: advice.to_owned(),
+        });
+    }
+
+    fn now_us(&self) -> i64 {
+        self.lineage.shared.clock.now().as_microsecond()
+    }
+
+    fn is_older(&self, time_us: i64, than_s: i64) -> bool {
+        self.now_us().saturating_sub(time_us) >= than_s.saturating_mul(1_000_000)
+    }
+}
