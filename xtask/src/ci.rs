@@ -6,13 +6,16 @@ use std::time::Instant;
 
 use clap::Args;
 
-use crate::{process, say, test, workspace};
+use crate::{fuzz, process, say, test, workspace};
 
 #[derive(Args)]
 pub(crate) struct Options {
     /// Every case of the long matrices instead of a sample of them: an hour or more
     #[arg(long)]
     nightly: bool,
+    /// For each target of the fuzzer
+    #[arg(long, default_value_t = 60)]
+    fuzz_seconds: u32,
 }
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
@@ -23,6 +26,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         command.args(["doc", "--workspace", "--no-deps", "--locked", "--document-private-items"]);
         process::run(command.env("RUSTDOCFLAGS", "-D warnings"))
     })?;
+    step("the fuzzer", || fuzz::run_all(options.fuzz_seconds))?;
     // Format, tidy and the tests, among them those that compare the API documents with the code.
     step("format, tidy and tests", || test::run_all(options.nightly))
 }

@@ -1,12 +1,13 @@
 //! Build chores, in Rust so that they run wherever the product builds.
 //!
-//! Owns the commands `cargo xtask test | ci | tidy | demo | bench`, one module each. The product
+//! Owns the commands `cargo xtask test | ci | tidy | demo | fuzz | bench`, one module each. The product
 //! must never depend on anything here.
 
 mod bench;
 mod ci;
 mod cluster;
 mod demo;
+mod fuzz;
 mod http;
 mod interrupt;
 mod packages;
@@ -39,6 +40,8 @@ enum Chore {
     Tidy(tidy::Options),
     /// From nothing to a restored and compared database, with every command shown
     Demo(demo::Options),
+    /// Feed every parser of foreign bytes with what a fuzzer makes up
+    Fuzz(fuzz::Options),
     /// Measure
     #[command(subcommand)]
     Bench(bench::Subject),
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         Chore::Ci(options) => ci::run(&options),
         Chore::Tidy(options) => tidy::run(&options),
         Chore::Demo(options) => demo::run(&options),
+        Chore::Fuzz(options) => fuzz::run(&options),
         Chore::Bench(subject) => bench::run(&subject),
     };
     match outcome {

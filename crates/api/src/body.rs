@@ -126,7 +126,7 @@ fn too_large() -> Error {
     Error::new(ErrorKind::BodyTooLarge, format!("body: must have at most {BODY_SIZE_BYTES_MAX} bytes"))
 }
 
-fn parse(bytes: &[u8]) -> Result<Map<String, Value>> {
+pub(crate) fn parse(bytes: &[u8]) -> Result<Map<String, Value>> {
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Err(Error::new(ErrorKind::BodyMissing, "body: is missing"));
     }

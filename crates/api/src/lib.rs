@@ -9,6 +9,9 @@ mod body;
 mod caller;
 mod dialect;
 mod entry;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod health;
 mod identity;
 mod metrics;

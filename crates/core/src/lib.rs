@@ -7,6 +7,9 @@
 pub mod backup;
 pub mod engine;
 mod error;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod id;
 pub mod instance;
 pub mod job;

@@ -9,6 +9,9 @@ mod connection;
 mod drill;
 mod facts;
 mod fault;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod lsn;
 mod page;
 mod probe;

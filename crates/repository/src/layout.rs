@@ -57,12 +57,14 @@ pub(crate) fn pack_generations(lineage: &LineageId, pack: PackId) -> String {
     format!("l/{lineage}/pk/{}/{}.", pack.attempt, pack.n)
 }
 
-/// The pack and generation of a pack's object key.
+/// The pack and generation of a pack's object key. As for every key, one spelling is understood:
+/// an object under another one is not ours, and would not be found again.
 pub(crate) fn parse_pack(lineage: &LineageId, key: &str) -> Option<(PackId, u32)> {
     let (attempt, file) = key.strip_prefix(&pack_prefix(lineage))?.split_once('/')?;
     let (n, generation) = file.split_once('.')?;
-    let pack = PackId { attempt: AttemptId::parse(attempt).ok()?, n: n.parse().ok()? };
-    Some((pack, generation.parse().ok()?))
+    let found = PackId { attempt: AttemptId::parse(attempt).ok()?, n: n.parse().ok()? };
+    let generation = generation.parse().ok()?;
+    (pack(lineage, found, generation) == key).then_some((found, generation))
 }
 
 pub(crate) fn verdict_prefix(lineage: &LineageId) -> String {
@@ -74,7 +76,8 @@ pub(crate) fn verdict(lineage: &LineageId, attempt: AttemptId) -> String {
 }
 
 pub(crate) fn parse_verdict(lineage: &LineageId, key: &str) -> Option<AttemptId> {
-    AttemptId::parse(key.strip_prefix(&verdict_prefix(lineage))?).ok()
+    let attempt = AttemptId::parse(key.strip_prefix(&verdict_prefix(lineage))?).ok()?;
+    (verdict(lineage, attempt) == key).then_some(attempt)
 }
 
 pub(crate) fn intent(lineage: &LineageId, attempt: AttemptId) -> String {
@@ -96,13 +99,12 @@ pub(crate) enum IntentOf<'a> {
 /// What an intent's name says.
 pub(crate) fn parse_intent<'a>(lineage: &LineageId, key: &'a str) -> Option<IntentOf<'a>> {
     let name = key.strip_prefix(&intent_prefix(lineage))?;
-    match name.strip_prefix("r-") {
-        Some(reader) => {
-            let (reader, number) = reader.split_once('.')?;
-            (reader.len() == 32 && number.parse::<u32>().is_ok()).then_some(IntentOf::Reader(reader))
-        }
-        None => AttemptId::parse(name).ok().map(IntentOf::Writer),
+    if let Some(reader) = name.strip_prefix("r-") {
+        let (reader, number) = reader.split_once('.')?;
+        return (reader.len() == 32 && number.parse::<u32>().is_ok()).then_some(IntentOf::Reader(reader));
     }
+    let attempt = AttemptId::parse(name).ok()?;
+    (intent(lineage, attempt) == key).then_some(IntentOf::Writer(attempt))
 }
 
 pub(crate) fn reader_intent(lineage: &LineageId, reader: &str, number: u32) -> String {
@@ -125,7 +127,9 @@ pub(crate) fn parse_tombstone(lineage: &LineageId, key: &str) -> Option<(Attempt
         None => (rest, false),
     };
     let (attempt, number) = rest.split_once('.')?;
-    Some((AttemptId::parse(attempt).ok()?, number.parse().ok()?, is_end))
+    let (attempt, number) = (AttemptId::parse(attempt).ok()?, number.parse().ok()?);
+    let name = tombstone(lineage, attempt, number);
+    (key.strip_suffix(".end").filter(|_| is_end).unwrap_or(key) == name).then_some((attempt, number, is_end))
 }
 
 pub(crate) fn holds_prefix(lineage: &LineageId) -> String {
@@ -135,7 +139,8 @@ pub(crate) fn holds_prefix(lineage: &LineageId) -> String {
 /// The attempt a hold protects.
 pub(crate) fn parse_hold(lineage: &LineageId, key: &str) -> Option<AttemptId> {
     let (attempt, _number) = key.strip_prefix(&holds_prefix(lineage))?.split_once('.')?;
-    AttemptId::parse(attempt).ok()
+    let attempt = AttemptId::parse(attempt).ok()?;
+    key.starts_with(&hold_prefix(lineage, attempt)).then_some(attempt)
 }
 
 pub(crate) fn hold_prefix(lineage: &LineageId, attempt: AttemptId) -> String {

@@ -15,6 +15,9 @@ mod aead;
 mod binary;
 mod check;
 mod frame;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod generations;
 mod keys;
 mod layout;

@@ -38,6 +38,10 @@ const EDGES: &[(&str, &[&str])] = &[
         "strongroom-extract",
         &["strongroom-core", "strongroom-engine-postgres", "strongroom-repository", "strongroom-restore"],
     ),
+    (
+        "strongroom-fuzzing",
+        &["strongroom-core", "strongroom-api", "strongroom-engine-postgres", "strongroom-repository"],
+    ),
     ("strongroom-testkit", &["strongroom-core", "strongroom-repository"]),
     ("xtask", &["strongroom-testkit"]),
 ];

@@ -7,6 +7,8 @@
 mod ancestor;
 mod base;
 mod block_list;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod history;
 mod intake;
 mod ledger;

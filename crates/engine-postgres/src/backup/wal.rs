@@ -127,13 +127,13 @@ fn release(connection: &mut Connection, slot: &str, watch: &Watch<'_>) -> Result
     Ok(())
 }
 
-enum LogMessage<'a> {
+pub(super) enum LogMessage<'a> {
     Data { start: Lsn, clock: i64, bytes: &'a [u8] },
     Keepalive { clock: i64, wants_reply: bool },
 }
 
 impl<'a> LogMessage<'a> {
-    fn parse(tag: u8, body: &'a [u8]) -> Result<Self> {
+    pub(super) fn parse(tag: u8, body: &'a [u8]) -> Result<Self> {
         let malformed = || Fault::hostile("a malformed message in the log stream");
         let content = match tag {
             b'd' => body,

@@ -3,6 +3,8 @@
 //!
 //! Must never know what a backup is; it moves messages.
 
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod inbox;
 mod login;
 mod tls;

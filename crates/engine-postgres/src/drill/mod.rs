@@ -8,6 +8,8 @@
 
 mod cell;
 mod count;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod room;
 mod server;
 mod superuser;

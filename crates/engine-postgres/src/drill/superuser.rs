@@ -23,7 +23,7 @@ const TUPLE_HEADER_SIZE_BYTES: usize = 23;
 
 /// A row of a shared catalog that begins with an oid and a name. May be an old version of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Entry {
+pub(super) struct Entry {
     oid: u32,
     name: String,
     rest: Vec<u8>,
@@ -76,14 +76,14 @@ fn word(bytes: &[u8], at: usize) -> Option<u32> {
 }
 
 /// A magic number, a count, then pairs of a relation and its file.
-fn mapped_file(map: &[u8], relation: u32) -> Option<u32> {
+pub(super) fn mapped_file(map: &[u8], relation: u32) -> Option<u32> {
     let count = word(map, 4)?.min(62) as usize;
     let at = (0..count).map(|number| 8 + number * 8).find(|at| word(map, *at) == Some(relation))?;
     word(map, at + 4)
 }
 
 /// The data of the tuples that the line pointers of a page lead to.
-fn tuples(page: &[u8]) -> Vec<&[u8]> {
+pub(super) fn tuples(page: &[u8]) -> Vec<&[u8]> {
     const NORMAL: u32 = 1;
     let lower = usize::from(u16::from_le_bytes([page[12], page[13]])).min(page.len());
     let pointers = (PAGE_HEADER_SIZE_BYTES..lower.saturating_sub(3)).step_by(4);
@@ -97,7 +97,7 @@ fn tuples(page: &[u8]) -> Vec<&[u8]> {
         .collect()
 }
 
-fn entry(data: &[u8]) -> Option<Entry> {
+pub(super) fn entry(data: &[u8]) -> Option<Entry> {
     let name = data.get(4..4 + NAME_SIZE_BYTES)?.split(|byte| *byte == 0).next()?;
     let name = std::str::from_utf8(name).ok().filter(|name| !name.is_empty())?;
     Some(Entry {

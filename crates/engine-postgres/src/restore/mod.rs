@@ -4,6 +4,8 @@
 //! as it was or as it must be.
 
 mod files;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod process;
 mod settings;
 mod start;

@@ -10,8 +10,8 @@ use crate::remedy::quote_literal;
 const AUTO_CONF: &str = "postgresql.auto.conf";
 const CONF: &str = "postgresql.conf";
 
-const BLOCK_BEGIN: &str = "# --- strongroom restore: begin ---";
-const BLOCK_END: &str = "# --- strongroom restore: end ---";
+pub(super) const BLOCK_BEGIN: &str = "# --- strongroom restore: begin ---";
+pub(super) const BLOCK_END: &str = "# --- strongroom restore: end ---";
 
 /// What ties the source to others. A copy must not write into its archive, follow its primary,
 /// wait for its standbys or consume its subscriptions.
@@ -141,7 +141,7 @@ fn block(facts: &PostgresFacts, port: Option<u16>) -> String {
 }
 
 /// The file with our block at its end, where it wins, and only once.
-fn with_block(content: &[u8], block: &str) -> Vec<u8> {
+pub(super) fn with_block(content: &[u8], block: &str) -> Vec<u8> {
     let mut kept = Vec::with_capacity(content.len() + block.len());
     let mut is_ours = false;
     for line in content.split_inclusive(|b| *b == b'\n') {
@@ -160,7 +160,7 @@ fn with_block(content: &[u8], block: &str) -> Vec<u8> {
 }
 
 /// Names of settings that are in force in the file and point to a place.
-fn places_named(conf: &str) -> Vec<&'static str> {
+pub(super) fn places_named(conf: &str) -> Vec<&'static str> {
     let is_set = |name: &&str| {
         conf.lines().any(|line| {
             let line = line.trim_start();
