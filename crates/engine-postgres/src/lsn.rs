@@ -74,6 +74,11 @@ impl SegmentSize {
         Lsn(segment * self.0)
     }
 
+    /// Bytes from a position to the end of its segment; the last segment there is has an end too.
+    pub(crate) fn left_in(self, position: Lsn) -> u64 {
+        self.0 - position.0 % self.0
+    }
+
     /// File name of a segment: timeline, high and low part, eight hex digits each.
     pub(crate) fn file_name(self, timeline: u32, segment: u64) -> String {
         let per_high_part = (1_u64 << 32) / self.0;
@@ -102,6 +107,7 @@ mod tests {
         let one = SegmentSize::new(1 << 20).unwrap();
         assert_eq!(one.file_name(10, one.segment_of(Lsn(0x2_FFF0_0001))), "0000000A0000000200000FFF");
         assert_eq!(one.start_of(3), Lsn(3 << 20));
+        assert_eq!((sixteen.left_in(Lsn(0)), sixteen.left_in(Lsn(u64::MAX))), (16 << 20, 1));
         for bad in [0, 1, 512 << 10, (16 << 20) + 1, 2 << 30] {
             assert!(SegmentSize::new(bad).is_err(), "{bad}");
         }

@@ -216,9 +216,12 @@ impl<'s> SegmentWriter<'s> {
         if start != self.position {
             return Err(Fault::hostile(format!("log from {start} where log from {} follows", self.position)));
         }
+        if start.0.checked_add(bytes.len() as u64).is_none() {
+            return Err(Fault::hostile("log beyond the last position there is"));
+        }
         while !bytes.is_empty() {
             let segment = self.size.segment_of(self.position);
-            let left = self.size.start_of(segment + 1).0 - self.position.0;
+            let left = self.size.left_in(self.position);
             let (piece, rest) = bytes.split_at(bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX)));
             if self.current.is_none() {
                 self.current = Some(self.open(segment, clock)?);
@@ -293,8 +296,8 @@ impl<'s> SegmentWriter<'s> {
     fn finish(mut self) -> Result<u64> {
         static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
         if let Some(writer) = &mut self.current {
-            let end = self.size.start_of(self.size.segment_of(self.position) + 1).0;
-            let mut left = usize::try_from(end - self.position.0).expect("a segment has at most 1 GiB");
+            let left = self.size.left_in(self.position);
+            let mut left = usize::try_from(left).expect("a segment has at most 1 GiB");
             while left > 0 {
                 let piece = left.min(ZEROS.len());
                 writer.write(&ZEROS[..piece])?;
