@@ -160,6 +160,8 @@ impl Drill<'_> {
             }
         };
         let status = child.wait().map_err(Error::internal)?;
+        // A tool that ends between two looks must not carry a cancelled drill into the next phase.
+        self.order.cancel.check()?;
         Ok(Said { code: status.code(), words: String::from_utf8_lossy(&words).into_owned() })
     }
 }
