@@ -1,8 +1,8 @@
 //! A real conversation with one message spoilt: between the engine and a real server stands somebody
-//! who relays everything and changes one thing. Each kind of message of both connections is met,
-//! at its first and its last time.
+//! who relays everything and changes one thing. Each kind of message of both connections is met, at its
+//! first and its last time and halfway between, where a stream of files is in the middle of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -203,16 +203,15 @@ fn content(taken: &Taken) -> Content {
     found
 }
 
-/// Every message is met at its first and its last time; the middle ones are of the same kinds. The
-/// order turns, so that any sample holds every way of spoiling.
+/// Every message is met at its first and its last time and once between them: the ends of a copy say
+/// what comes and what came, only its middle is the content of files. The order turns, so that any
+/// sample holds every way of spoiling.
 fn cases(seen: &Seen, spoils: &[Spoil]) -> Vec<Case> {
     let mut cases = Vec::new();
     for (kind, count) in &seen.counts {
-        for nth in [1, *count] {
-            if nth == 1 || *count > 1 {
-                let turned = spoils.iter().cycle().skip(cases.len() / spoils.len()).take(spoils.len());
-                cases.extend(turned.map(|spoil| Case { kind: *kind, nth, spoil: *spoil }));
-            }
+        for nth in BTreeSet::from([1, count.div_ceil(2), *count]) {
+            let turned = spoils.iter().cycle().skip(cases.len() / spoils.len()).take(spoils.len());
+            cases.extend(turned.map(|spoil| Case { kind: *kind, nth, spoil: *spoil }));
         }
     }
     cases
