@@ -39,7 +39,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-static TARGET: LazyLock<fn(&[u8])> = LazyLock::new(|| {
+static TARGET: LazyLock<fn(&[u8]) -> bool> = LazyLock::new(|| {
     let wanted = std::env::var("STRONGROOM_FUZZ_TARGET").expect("STRONGROOM_FUZZ_TARGET names the target");
     let mut targets = strongroom_fuzzing::targets();
     targets.find(|(name, _)| *name == wanted).unwrap_or_else(|| panic!("there is no target {wanted}")).1
@@ -49,7 +49,7 @@ fuzz_target!(|input: &[u8]| {
     let target = *TARGET;
     let before = HELD.load(Ordering::Relaxed);
     PEAK.store(before, Ordering::Relaxed);
-    target(input);
+    let _is_taken = target(input);
     let taken = PEAK.load(Ordering::Relaxed).saturating_sub(before);
     let limit = FIXED_BYTES_MAX + BYTES_PER_INPUT_MAX * input.len();
     assert!(taken <= limit, "{taken} bytes of memory for an input of {}", input.len());

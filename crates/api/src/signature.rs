@@ -4,6 +4,9 @@
 //! Everything is taken from the request as it came: the target before any decoding, the body before
 //! any parsing. Query and headers are refused where two readers could see different things in them.
 
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
+
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use strongroom_service::{SignedClaim, sha256_hex};
 

@@ -7,39 +7,45 @@ use crate::network::SourceNetworks;
 use crate::text::{BackupName, Description, InstanceName};
 
 /// A name, and a parser that may be fed anything: it must not panic, nor take more memory than is in
-/// proportion.
-pub type Target = (&'static str, fn(&[u8]));
+/// proportion. It answers whether the bytes were taken: a target whose kept inputs are all refused
+/// looks at nothing but the way to its parser.
+pub type Target = (&'static str, fn(&[u8]) -> bool);
+
+/// A target, the name of one of its kept inputs, and how that is made.
+pub type Seed = (&'static str, &'static str, fn() -> Vec<u8>);
 
 /// Every target by its name.
 pub const TARGETS: &[Target] =
     &[("core-member-path", member_path), ("core-networks", networks), ("core-texts", texts)];
 
-fn texts(bytes: &[u8]) {
-    let Ok(text) = std::str::from_utf8(bytes) else { return };
-    if let Ok(name) = BackupName::parse(text) {
+fn texts(bytes: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(bytes) else { return false };
+    let (backup, instance) = (BackupName::parse(text), InstanceName::parse(text));
+    let description = Description::parse(text);
+    if let Ok(name) = &backup {
         assert_eq!(name.as_str(), text);
         assert!(text.is_ascii() && text.len() <= limits::NAME_LENGTH_CHARS_MAX, "{text:?}");
     }
-    if let Ok(name) = InstanceName::parse(text) {
+    if let Ok(name) = &instance {
         assert_eq!(name.as_str(), text);
     }
-    if let Ok(description) = Description::parse(text) {
+    if let Ok(description) = &description {
         assert!(description.as_str().chars().count() <= limits::DESCRIPTION_LENGTH_CHARS_MAX);
     }
+    backup.is_ok() || instance.is_ok() || description.is_ok()
 }
 
-fn networks(bytes: &[u8]) {
-    if let Ok(text) = std::str::from_utf8(bytes)
-        && let Ok(networks) = text.parse::<SourceNetworks>()
-    {
-        assert_eq!(networks.to_string().parse::<SourceNetworks>().as_ref(), Ok(&networks));
-    }
+fn networks(bytes: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(bytes) else { return false };
+    let Ok(networks) = text.parse::<SourceNetworks>() else { return false };
+    assert_eq!(networks.to_string().parse::<SourceNetworks>().as_ref(), Ok(&networks));
+    true
 }
 
 /// A path that is taken stays below its root.
-fn member_path(bytes: &[u8]) {
-    if let Ok(path) = MemberPath::parse(bytes) {
-        let parts = path.as_bytes().split(|byte| *byte == b'/');
-        assert!(parts.into_iter().all(|part| !part.is_empty() && part != b"." && part != b".."), "{bytes:?}");
-    }
+fn member_path(bytes: &[u8]) -> bool {
+    let Ok(path) = MemberPath::parse(bytes) else { return false };
+    let parts = path.as_bytes().split(|byte| *byte == b'/');
+    assert!(parts.into_iter().all(|part| !part.is_empty() && part != b"." && part != b".."), "{bytes:?}");
+    true
 }

@@ -1,5 +1,8 @@
 //! Replication commands that ask a server who it is and how it is set up.
 
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
+
 use std::collections::BTreeMap;
 
 use strongroom_core::engine::{EngineKind, SourceIdentity};

@@ -3,6 +3,9 @@
 //! `derive` is BLAKE3's derive-key mode over length-prefixed parts. Holding the lineage's meta key
 //! opens trees, rosters and slot tables, but no page of data.
 
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
+
 use std::fmt;
 
 use strongroom_core::id::{AttemptId, LineageId, ProjectId};

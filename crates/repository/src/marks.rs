@@ -1,6 +1,9 @@
 //! Small marks beside a backup: intents (somebody writes or reads it), tombstones (it is
 //! forgotten), holds (it must not be). The protocol between them is `repository.md` sections 5–7.
 
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use strongroom_core::id::{AttemptId, LineageId};
@@ -97,14 +100,16 @@ pub(crate) fn read_end(key: &str, object: &[u8]) -> Result<bool> {
 
 /// The name of the tombstone that would forget the backup now.
 pub(crate) fn next_tombstone(store: &dyn Store, lineage: &LineageId, attempt: AttemptId) -> Result<String> {
-    let last = store
-        .list(&layout::tombstone_prefix(lineage))?
-        .iter()
-        .filter_map(|object| layout::parse_tombstone(lineage, &object.key))
-        .filter(|(of, _, _)| *of == attempt)
-        .map(|(_, number, _)| number + 1)
-        .max();
-    Ok(layout::tombstone(lineage, attempt, last.unwrap_or(0)))
+    let listed = store.list(&layout::tombstone_prefix(lineage))?;
+    let tombstones = listed.iter().filter_map(|object| layout::parse_tombstone(lineage, &object.key));
+    let number = match tombstones.filter(|(of, _, _)| *of == attempt).map(|(_, number, _)| number).max() {
+        None => 0,
+        // We never come near; somebody else made it.
+        Some(last) => last.checked_add(1).ok_or_else(|| {
+            frame::damage(&layout::tombstone(lineage, attempt, last), "its number leaves no next one")
+        })?,
+    };
+    Ok(layout::tombstone(lineage, attempt, number))
 }
 
 /// Forgets a backup: one small object. Refuses while a hold stands; again is fine.
@@ -229,6 +234,15 @@ mod tests {
         );
         store.overwrite(&end, store.get(&others).unwrap().unwrap());
         assert_eq!(forgotten(&store, &keys.lineage).unwrap(), BTreeSet::from([attempt]));
+    }
+
+    #[test]
+    fn a_tombstone_of_the_last_number_has_no_next_one() {
+        let (store, keys, attempt) = lineage();
+        let last = layout::tombstone(&keys.lineage, attempt, u32::MAX);
+        store.put_new(&last, b"whatever").unwrap();
+        let error = next_tombstone(&store, &keys.lineage, attempt).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Damage);
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! Opening and creating a repository.
 
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
+
 use std::sync::Arc;
 
 use strongroom_core::id::{LineageId, ProjectId};

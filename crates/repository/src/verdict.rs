@@ -1,6 +1,9 @@
 //! The verdict: `at/<attempt>` is created once, as a sealed manifest or as "abandoned". Creating
 //! it is the one commit point of a backup; nobody overwrites or deletes it while the lineage lives.
 
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use strongroom_core::backup::BackupType;
@@ -133,8 +136,11 @@ pub(crate) fn write_abandoned(key: &str) -> Vec<u8> {
 
 /// The object that seals a backup.
 pub(crate) fn write_sealed(keys: &LineageKeys, header: &PlainHeader, root: &Root) -> Vec<u8> {
+    seal(keys, header, root.write())
+}
+
+fn seal(keys: &LineageKeys, header: &PlainHeader, mut sealed: Vec<u8>) -> Vec<u8> {
     let mut payload = header.write();
-    let mut sealed = root.write();
     keys.manifest_key(header.attempt).seal(ONLY_NONCE, &payload, &mut sealed);
     payload.append(&mut sealed);
     frame::wrap(Kind::Verdict, &layout::verdict(&keys.lineage, header.attempt), &payload)
@@ -190,7 +196,7 @@ pub(crate) fn summarise(
         facts: root.document.facts.clone(),
         catalog: root.document.catalog.clone(),
         totals: root.document.totals,
-        stored_bytes: header.stored_bytes + object.len() as u64,
+        stored_bytes: header.stored_bytes.saturating_add(object.len() as u64),
         forgotten,
     })
 }

@@ -2,6 +2,9 @@
 //! `.strongroom-restore` while the restore runs, so that the same command goes on after a kill.
 //! `docs/formats/restore-journal.md` describes it.
 
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
+
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
@@ -51,6 +54,19 @@ fn read_header(reader: &mut impl BufRead) -> Option<Header> {
     let mut line = String::new();
     reader.take(HEADER_BYTES_MAX).read_line(&mut line).ok()?;
     serde_json::from_str(&line).ok()
+}
+
+/// What the lines after the header tell.
+fn read_done(manifest_digest: &str, reader: impl BufRead) -> std::io::Result<Done> {
+    let mut done = Done::default();
+    for line in reader.split(b'\n') {
+        match proven(manifest_digest, &line?) {
+            Some(FINISHING) => done.finishing = true,
+            Some(what) => done.segments.extend(segment(what)),
+            None => {}
+        }
+    }
+    Ok(done)
 }
 
 /// Whether the directory holds the journal of a restore of this very backup.
@@ -110,15 +126,7 @@ impl Journal {
             )
             .with_hint("give the same --tablespace-map as before, or another target"));
         }
-        let mut done = Done::default();
-        for line in reader.split(b'\n') {
-            let line = line.map_err(|error| unusable(&path, &error))?;
-            match proven(&header.manifest_digest, &line) {
-                Some(FINISHING) => done.finishing = true,
-                Some(what) => done.segments.extend(segment(what)),
-                None => {}
-            }
-        }
+        let done = read_done(&header.manifest_digest, reader).map_err(|error| unusable(&path, &error))?;
         let mut file =
             open(OpenOptions::new().append(true), &path).map_err(|error| unusable(&path, &error))?;
         // Ends a line that was cut, so that the next one stands alone.

@@ -12,6 +12,9 @@ mod doctor;
 mod endpoint_policy;
 mod engines;
 mod failure;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod guesses;
 mod identity;
 mod instances;

@@ -40,7 +40,14 @@ const EDGES: &[(&str, &[&str])] = &[
     ),
     (
         "strongroom-fuzzing",
-        &["strongroom-core", "strongroom-api", "strongroom-engine-postgres", "strongroom-repository"],
+        &[
+            "strongroom-core",
+            "strongroom-api",
+            "strongroom-engine-postgres",
+            "strongroom-repository",
+            "strongroom-restore",
+            "strongroom-service",
+        ],
     ),
     ("strongroom-testkit", &["strongroom-core", "strongroom-repository"]),
     ("xtask", &["strongroom-testkit"]),

@@ -5,7 +5,7 @@
 mod error;
 mod lists;
 mod operations;
-mod tokens;
+pub(crate) mod tokens;
 mod views;
 mod wire;
 

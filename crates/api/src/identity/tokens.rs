@@ -1,5 +1,8 @@
 //! Logging in, looking at a token, ending it.
 
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
+
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};

@@ -1,5 +1,8 @@
 //! Manual backups: create, list, delete (contract sections 3.1–3.3).
 
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
+
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};

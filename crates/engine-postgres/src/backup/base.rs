@@ -1,5 +1,8 @@
 //! The `BASE_BACKUP` command: its options, and its answer cut into pieces.
 
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 

@@ -1,5 +1,8 @@
 //! The history of the timelines a cluster went through, stored beside its log.
 
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
+
 use strongroom_core::engine::BackupSink;
 use strongroom_core::member::Dedupe;
 

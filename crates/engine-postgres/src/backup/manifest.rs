@@ -1,5 +1,8 @@
 //! The server's manifest: read as it streams by, compared with what came.
 
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
+
 use std::io::{self, BufReader, Read};
 
 use serde::Deserialize;

@@ -6,6 +6,8 @@
 
 mod builder;
 mod file;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod rewrite;
 mod slot_table;
 

@@ -1,6 +1,8 @@
 //! The content stream: how segments of a backup travel from the server to a restore.
 //! `docs/formats/content-stream.md` describes each byte. Pure: it knows no socket.
 
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod parser;
 mod writer;
 
