@@ -49,6 +49,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "strongroom-service",
         ],
     ),
+    ("strongroom-fuzz", &["strongroom-fuzzing"]),
     ("strongroom-testkit", &["strongroom-core", "strongroom-repository"]),
     ("xtask", &["strongroom-testkit"]),
 ];
@@ -132,7 +133,9 @@ pub(crate) fn check(sources: &[Source]) -> Vec<Finding> {
 }
 
 fn is_member(path: &str) -> bool {
-    path == "xtask/Cargo.toml" || (path.starts_with("crates/") && path.ends_with("/Cargo.toml"))
+    path == "xtask/Cargo.toml"
+        || path == "fuzz/Cargo.toml"
+        || (path.starts_with("crates/") && path.ends_with("/Cargo.toml"))
 }
 
 fn is_ours(name: &str) -> bool {

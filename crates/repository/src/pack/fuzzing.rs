@@ -104,12 +104,28 @@ fn parts(keys: &LineageKeys, records: &[u8], table: &[u8]) -> bool {
     }
     let object = object_of(keys, records, table.write());
     assert_eq!(whole(keys, &object).as_ref(), all_fit.then_some(&table));
+    if all_fit {
+        a_flipped_bit_is_found(keys, records, &table);
+    }
     // Records that lie upon each other would become many times the pack.
     let stored: usize = table.slots.iter().map(|entry| entry.stored_length as usize).sum();
     if all_fit && stored <= end {
         rewritten(keys, &object, &table);
     }
     all_fit
+}
+
+/// In the first record there is, with the digest of the object made anew.
+fn a_flipped_bit_is_found(keys: &LineageKeys, records: &[u8], table: &SlotTable) {
+    let is_inside = |entry: &SlotEntry| entry.offset as usize >= PACK_HEADER_BYTES && entry.stored_length > 0;
+    let Some(slot) = table.slots.iter().position(is_inside) else { return };
+    let mut flipped = records.to_vec();
+    flipped[table.slots[slot].offset as usize - PACK_HEADER_BYTES] ^= 1;
+    let object = object_of(keys, &flipped, table.write());
+    assert_eq!(whole(keys, &object), None);
+    let key = layout::pack(&keys.lineage, id(), 0);
+    let bad = PackFile::bad_slots(&key, keys, id(), 0, &object).unwrap_or_default();
+    assert!(bad.iter().any(|found| usize::from(*found) == slot), "{slot}");
 }
 
 /// Every second slot goes; the next generation holds the others.

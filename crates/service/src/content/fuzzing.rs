@@ -11,8 +11,15 @@ pub(crate) fn stream(bytes: &[u8]) -> bool {
     let Some((cut, stream)) = bytes.split_first() else { return false };
     let is_taken = told(usize::from(*cut) + 1, stream);
     let mut summed = stream.to_vec();
-    put_checksums(&mut summed);
-    told(usize::from(*cut) + 1, &summed) || is_taken
+    let data = put_checksums(&mut summed);
+    if !told(usize::from(*cut) + 1, &summed) {
+        return is_taken;
+    }
+    if let Some(at) = data {
+        summed[at] ^= 1 << (cut % 8);
+        assert!(read(&summed, summed.len()).1.is_err(), "a bit of data flipped");
+    }
+    true
 }
 
 /// Whether the stream was whole.
@@ -68,8 +75,9 @@ fn written(events: Vec<ContentEvent>) -> Vec<u8> {
     [&MAGIC[..], &bytes].concat()
 }
 
-/// Data with a wrong checksum would be the end of nearly every input.
-fn put_checksums(stream: &mut [u8]) {
+/// Data with a wrong checksum would be the end of nearly every input. Answers where a byte of data is.
+fn put_checksums(stream: &mut [u8]) -> Option<usize> {
+    let mut found = None;
     let mut at = MAGIC.len();
     while let Some(header) = stream.get(at..at + HEADER_BYTES) {
         let (kind, mut length) = (header[0], [0; 8]);
@@ -79,16 +87,18 @@ fn put_checksums(stream: &mut [u8]) {
         at = match kind {
             DATA => {
                 let end = at.saturating_add(4).saturating_add(length);
-                let Some(data) = stream.get(at + 4..end) else { return };
+                let Some(data) = stream.get(at + 4..end) else { return found };
                 let sum = crc32c::crc32c(data).to_le_bytes();
+                found = (length > 0).then_some(at + 4).or(found);
                 stream[at..at + 4].copy_from_slice(&sum);
                 end
             }
             FILL => at + 1,
             END_OF_SEGMENT => at,
-            _ => return,
+            _ => return found,
         };
     }
+    found
 }
 
 pub(crate) fn whole() -> Vec<u8> {
