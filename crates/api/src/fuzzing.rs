@@ -41,10 +41,13 @@ fn path(bytes: &[u8]) -> bool {
     is_plain
 }
 
+/// Whether an object is taken as a document.
+type Taken = fn(&Map<String, Value>) -> bool;
+
 /// One body as each document of the native API.
 fn documents(bytes: &[u8]) -> bool {
     let Ok(object) = body::parse(bytes) else { return false };
-    let documents: [fn(&Map<String, Value>) -> bool; 12] = [
+    let documents: [Taken; 12] = [
         keeps::<wire::InstanceRequest>,
         keeps::<wire::BackupRequest>,
         keeps::<wire::CheckRequest>,

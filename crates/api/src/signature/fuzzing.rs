@@ -2,7 +2,7 @@
 
 use axum::extract::Query;
 
-use super::*;
+use super::{HeaderMap, HeaderName, HeaderValue, Method, Signed, Uri, canonical_path, canonical_query};
 
 /// A method and a target, an `Authorization`, headers, an empty line, a body. What is signed of path
 /// and query has one form, is what the handlers see, and another body is never covered as well.

@@ -1,6 +1,6 @@
 //! Values that a server shows, as the fuzzer calls them.
 
-use super::*;
+use super::{Version, parse_size};
 
 /// What is taken is one number, however it was spelled.
 pub(crate) fn values(bytes: &[u8]) -> bool {

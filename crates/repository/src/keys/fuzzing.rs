@@ -1,6 +1,6 @@
 //! Keys that are always the same, and wrapped keys, as the fuzzer calls them.
 
-use super::*;
+use super::{Kind, LineageId, LineageKeys, ProjectId, RecoveryKey, Zeroizing, frame, unwrap_key};
 
 pub(crate) fn fixed() -> LineageKeys {
     let raw = uuid::Uuid::from_u128(1);

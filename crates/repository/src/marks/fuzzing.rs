@@ -1,8 +1,14 @@
 //! Marks, as the fuzzer calls them.
 
-use super::*;
+use strongroom_core::id::{AttemptId, LineageId};
+
+use super::{END_UNDONE, check, forgotten, next_tombstone, put_reader_intent, put_writer_intent};
+use crate::binary::{Cursor, Put as _};
+use crate::frame::{self, Kind};
+use crate::keys::LineageKeys;
 use crate::keys::fuzzing::fixed;
-use crate::store::MemoryStore;
+use crate::layout::{self, IntentOf};
+use crate::store::{MemoryStore, Store as _};
 
 fn attempt() -> AttemptId {
     AttemptId::from_bytes([9; 16])

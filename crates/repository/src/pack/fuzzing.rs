@@ -4,7 +4,10 @@ use strongroom_core::time::Randomness;
 
 use super::rewrite::tail;
 use super::slot_table::digest_128;
-use super::*;
+use super::{
+    AttemptId, Cursor, LineageKeys, NewRecord, PACK_HEADER_BYTES, PackBuilder, PackFile, PackHeader, PackId,
+    PackKind, SlotEntry, SlotTable, open_record, read_table, record_aad, rewrite,
+};
 use crate::aead::{ONLY_NONCE, slot_nonce};
 use crate::frame::{self, Kind};
 use crate::keys::fuzzing::fixed;

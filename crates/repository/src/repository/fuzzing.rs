@@ -1,6 +1,6 @@
 //! The `format` file, as the fuzzer calls it.
 
-use super::*;
+use super::{FORMAT, FORMAT_DIGEST, FormatFile};
 use crate::keys::fuzzing::recovery;
 
 /// As it is, and with the right digest behind it. What is taken says the same when it is written

@@ -3,7 +3,11 @@
 use strongroom_core::engine::SourceIdentity;
 use strongroom_core::parent::Reading;
 
-use super::*;
+use super::{
+    AttemptId, BackupFacts, BackupId, BackupType, CatalogRecord, Cursor, EngineKind, InstanceId, Kind,
+    NodeId, Opened, PlainHeader, ProjectId, Root, Totals, frame, is_abandoned, layout, open, seal, summarise,
+    write_abandoned, write_sealed,
+};
 use crate::keys::fuzzing::fixed;
 use crate::pack::PackId;
 use crate::tree::{Location, NodeRef, PageRef, RootDocument};

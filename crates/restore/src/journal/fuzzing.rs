@@ -1,6 +1,6 @@
 //! The journal, as the fuzzer calls it.
 
-use super::*;
+use super::{Done, FINISHING, Header, SCHEMA, proof, read_done, read_header, segment};
 
 /// A journal as it is; then with a proof behind each line: it tells what its lines tell and no more.
 pub(crate) fn journal(bytes: &[u8]) -> bool {

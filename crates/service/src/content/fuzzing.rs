@@ -3,7 +3,7 @@
 use strongroom_core::{Error, ErrorKind, Result};
 use strongroom_repository::{Frame, FrameBody};
 
-use super::*;
+use super::{ContentEvent, ContentParser, ContentWriter, DATA, END_OF_SEGMENT, FILL, HEADER_BYTES, MAGIC};
 
 /// A stream in pieces of any size, as it is and with right checksums. What it tells does not depend
 /// on the pieces; data is data that came; and written again it is read as the same.

@@ -1,6 +1,6 @@
 //! The body that logs in, as the fuzzer calls it.
 
-use super::*;
+use super::{AuthRequest, Proof, Value, body, wish};
 use crate::fuzzing::tells_no_value;
 
 /// A body that is taken proves something in one way; one that is refused is not repeated.

@@ -1,6 +1,6 @@
 //! The body that asks for a backup, as the fuzzer calls it.
 
-use super::*;
+use super::{BackupName, Description, InstanceRef, Value, body, new_backup};
 
 /// What is taken is what the body says, and says nothing that a name or a description may not say.
 pub(crate) fn new_backup_body(bytes: &[u8]) -> bool {

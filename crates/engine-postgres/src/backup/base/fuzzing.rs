@@ -2,7 +2,7 @@
 
 use strongroom_core::engine::CancelToken;
 
-use super::*;
+use super::{Connection, CopyStream, Fault, Framing, Lsn, Piece, Result, Watch, read_announcement, read_end};
 use crate::connection::fuzzing::scripted;
 
 /// What an answer consisted of.

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::*;
+use super::{Digest, Ledger, Sha256, compare};
 
 /// A manifest without its last line, which is put behind it. When what came is what it lists it is
 /// believed; when one file is missing, is one more, or has another size or sum, it is not.
