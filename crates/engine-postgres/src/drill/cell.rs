@@ -14,6 +14,10 @@ const PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin
 /// The postmaster takes its children with it.
 const DEATH_SIGNAL: &str = "QUIT";
 
+/// A parent that died before the leash was on gives no signal any more. So whoever was just leashed
+/// looks whether its parent, whose number comes first, is still there, before it becomes the program.
+const IF_NOT_ORPHANED: [&str; 3] = ["sh", "-c", r#"[ "$PPID" = "$0" ] && exec "$@""#];
+
 /// One way to run the processes of a drill.
 #[derive(Debug, Clone)]
 pub(super) struct Cell {
@@ -38,6 +42,8 @@ impl Cell {
         if let Some(Account { uid, gid }) = account {
             leash.extend([format!("--reuid={uid}"), format!("--regid={gid}"), "--clear-groups".to_owned()]);
         }
+        leash.extend(IF_NOT_ORPHANED.map(str::to_owned));
+        leash.push(std::process::id().to_string());
         let polite = ["nice", "-n", "10"];
         let words = |parts: [&[&str]; 2], leash: &[String]| -> Vec<OsString> {
             parts.concat().into_iter().map(OsString::from).chain(leash.iter().map(OsString::from)).collect()
@@ -79,6 +85,19 @@ impl Cell {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn v06_what_lost_its_parent_before_the_leash_was_on_does_not_begin() {
+        let command = Cell::strongest(None).command(Path::new("echo"));
+        let run = |mut through: Command| {
+            through.arg(command.get_program()).args(command.get_args()).arg("begun");
+            String::from_utf8(through.output().unwrap().stdout).unwrap()
+        };
+        assert_eq!(run(Command::new("env")), "begun\n", "env becomes the command: we are its parent");
+        let mut between = Command::new("sh");
+        between.args(["-c", r#""$@"; true"#, "sh"]);
+        assert_eq!(run(between), "", "somebody else is its parent, as for an orphan");
+    }
 
     #[test]
     fn h12_inside_there_is_no_network_and_no_secret() {
