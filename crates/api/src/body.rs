@@ -139,6 +139,11 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Map<String, Value>> {
     }
 }
 
+/// A text member of an object that must be there.
+pub(crate) fn required<'a>(object: &'a Map<String, Value>, key: &str) -> Result<&'a str> {
+    text(object, key, key)?.ok_or_else(|| Error::parameter(Field::Body, format!("{key}: is missing")))
+}
+
 /// A text member of an object: missing, of another type, or there.
 pub(crate) fn text<'a>(object: &'a Map<String, Value>, key: &str, named: &str) -> Result<Option<&'a str>> {
     match object.get(key) {

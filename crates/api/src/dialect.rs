@@ -5,13 +5,15 @@ use http::Method;
 use strongroom_core::Error;
 use strongroom_core::id::RequestId;
 
-use crate::{health, identity, native, v1};
+use crate::{health, identity, native, v1, v3};
 
 /// The wire formats that share the listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Dialect {
     /// `/rds…`
     V1,
+    /// `/v3/{project_id}…` and `/v3.1…`
+    V3,
     /// `/v3`, `/v3/auth…`, `/v3/projects…`: Keystone's. No project is called so.
     Identity,
     /// `/strongroom…`
@@ -26,7 +28,8 @@ impl Dialect {
         match (segments.next(), segments.next()) {
             (Some("rds"), _) => Self::V1,
             (Some("strongroom"), _) => Self::Native,
-            (Some("v3"), None | Some("" | "auth" | "projects")) => Self::Identity,
+            (Some("v3"), None | Some("" | "auth" | "domains" | "projects" | "users")) => Self::Identity,
+            (Some("v3" | "v3.1"), _) => Self::V3,
             _ => Self::Open,
         }
     }
@@ -39,6 +42,7 @@ impl Dialect {
                 path.len() > "/v3/".len() && !(path == "/v3/auth/tokens" && method == Method::POST)
             }
             Self::Native => path != "/strongroom/v1/openapi.json",
+            Self::V3 => true,
             Self::Open => false,
         }
     }
@@ -47,6 +51,7 @@ impl Dialect {
     pub(crate) fn project(self, path: &str) -> Option<&str> {
         match self {
             Self::V1 => path.split('/').nth(3),
+            Self::V3 => path.split('/').nth(2),
             Self::Identity | Self::Native | Self::Open => None,
         }
     }
@@ -54,6 +59,7 @@ impl Dialect {
     pub(crate) fn refuse(self, error: &Error, request_id: &RequestId) -> Response {
         match self {
             Self::V1 => v1::refuse(error),
+            Self::V3 => v3::refuse(error),
             Self::Identity => identity::refuse(error),
             Self::Native => native::refuse(error, request_id),
             Self::Open => health::refuse(error),
@@ -79,6 +85,14 @@ mod tests {
             ("/v3/projects", Dialect::Identity, true),
             ("/v3/auth/tokens", Dialect::Identity, true),
             ("/v3/auth/tokens/x", Dialect::Identity, true),
+            ("/v3/users/x/projects", Dialect::Identity, true),
+            ("/v3/p", Dialect::V3, true),
+            ("/v3/p/backups", Dialect::V3, true),
+            ("/v3/authx/backups", Dialect::V3, true),
+            ("/v3.1", Dialect::V3, true),
+            ("/v3.1/auth", Dialect::V3, true),
+            ("/v3.1/p/instances/recovery", Dialect::V3, true),
+            ("/v3x/p/backups", Dialect::Open, false),
             ("/strongroom", Dialect::Native, true),
             ("/strongroom/v1/openapi.json", Dialect::Native, false),
             ("/strongroom/v1/openapi.json/x", Dialect::Native, true),

@@ -18,12 +18,15 @@ mod metrics;
 pub mod native;
 mod openapi;
 mod path;
+mod query;
+mod rds;
 mod router;
 mod server;
 mod signature;
 mod v1;
+mod v3;
 
 pub use app::{ApiSettings, Pages};
-pub use openapi::{identity_document, native_document, v1_document};
+pub use openapi::{identity_document, native_document, v1_document, v3_document};
 pub use router::routes;
 pub use server::{Listen, TlsFiles, serve};

@@ -6,7 +6,7 @@ use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::dialect::Dialect;
-use crate::{identity, native, v1};
+use crate::{identity, native, v1, v3};
 
 type Schemas = Vec<(String, RefOr<Schema>)>;
 pub(crate) type Collect = fn(&mut Schemas);
@@ -99,9 +99,9 @@ fn parameters(of: &Operation) -> Vec<Value> {
     in_path.chain(in_query).collect()
 }
 
-fn operation(of: &Operation) -> Value {
+fn operation(kind: &Kind, of: &Operation) -> Value {
     let mut out = json!({
-        "operationId": operation_id(of),
+        "operationId": operation_id(kind, of),
         "summary": of.summary,
         "parameters": parameters(of),
         "responses": {
@@ -118,24 +118,30 @@ fn operation(of: &Operation) -> Value {
     out
 }
 
-/// From the method and the path: `post_backups_backup_verify`.
-fn operation_id(of: &Operation) -> String {
-    let own = of.path.strip_prefix("/rds/v1/{project_id}").or(of.path.strip_prefix("/strongroom/v1"));
-    let words = own.unwrap_or(of.path).split('/').filter(|part| !part.is_empty());
-    let words: Vec<String> =
-        words.map(|part| part.trim_matches(['{', '}']).replace(['-', '.'], "_")).collect();
-    if words.is_empty() {
-        format!("{}_root", of.method)
-    } else {
-        format!("{}_{}", of.method, words.join("_"))
-    }
+/// What each document's paths have in common, and what its ids begin with.
+struct Kind {
+    title: &'static str,
+    /// Begins each operation id, so that a program may be made from several documents at once.
+    prefix: &'static str,
+    /// Left out of the ids.
+    base: &'static str,
 }
 
-fn document(title: &str, operations: &[Operation], schemas: Collect) -> Value {
+/// From the dialect, the method and the path: `native_post_backups_backup_verify`.
+fn operation_id(kind: &Kind, of: &Operation) -> String {
+    let own = of.path.strip_prefix(kind.base).unwrap_or(of.path);
+    let words = own.split('/').filter(|part| !part.is_empty());
+    let words: Vec<String> =
+        words.map(|part| part.trim_matches(['{', '}']).replace(['-', '.'], "_")).collect();
+    let words = if words.is_empty() { "root".to_owned() } else { words.join("_") };
+    format!("{}_{}_{words}", kind.prefix, of.method)
+}
+
+fn document(kind: &Kind, operations: &[Operation], schemas: Collect) -> Value {
     let mut paths = Map::new();
     for of in operations {
         let path = paths.entry(of.path).or_insert_with(|| json!({}));
-        path[of.method] = operation(of);
+        path[of.method] = operation(kind, of);
     }
     let mut found = Schemas::new();
     schemas(&mut found);
@@ -148,7 +154,7 @@ fn document(title: &str, operations: &[Operation], schemas: Collect) -> Value {
     components.entry("Nothing").or_insert_with(|| json!({ "type": "object" }));
     json!({
         "openapi": "3.1.0",
-        "info": { "title": title, "version": env!("CARGO_PKG_VERSION"), "license": { "name": "Apache-2.0" } },
+        "info": { "title": kind.title, "version": env!("CARGO_PKG_VERSION"), "license": { "name": "Apache-2.0" } },
         "security": [{ "token": [] }],
         "paths": paths,
         "components": {
@@ -160,15 +166,24 @@ fn document(title: &str, operations: &[Operation], schemas: Collect) -> Value {
 
 /// The document of the Keystone subset.
 pub fn identity_document() -> Value {
-    document("Keystone v3 subset", identity::OPERATIONS, identity::SCHEMAS)
+    let kind = Kind { title: "Keystone v3 subset", prefix: "identity", base: "/v3" };
+    document(&kind, identity::OPERATIONS, identity::SCHEMAS)
 }
 
 /// The native API's document.
 pub fn native_document() -> Value {
-    document("strongroom native API", native::OPERATIONS, native::SCHEMAS)
+    let kind = Kind { title: "strongroom native API", prefix: "native", base: "/strongroom/v1" };
+    document(&kind, native::OPERATIONS, native::SCHEMAS)
 }
 
 /// The document of the v1 dialect, as far as it is served.
 pub fn v1_document() -> Value {
-    document("RDS v1 backup API", v1::OPERATIONS, v1::SCHEMAS)
+    let kind = Kind { title: "RDS v1 backup API", prefix: "v1", base: "/rds/v1/{project_id}" };
+    document(&kind, v1::OPERATIONS, v1::SCHEMAS)
+}
+
+/// The document of the v3 dialect, as far as it is served.
+pub fn v3_document() -> Value {
+    let kind = Kind { title: "RDS v3 backup API", prefix: "v3", base: "/v3/{project_id}" };
+    document(&kind, v3::OPERATIONS, v3::SCHEMAS)
 }

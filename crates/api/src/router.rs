@@ -9,7 +9,7 @@ use http::{Method, StatusCode};
 
 use crate::app::{App, Pages};
 use crate::dialect::Dialect;
-use crate::{health, identity, native, v1};
+use crate::{health, identity, native, v1, v3};
 
 type Route = (&'static str, &'static [&'static str], fn() -> MethodRouter<App>);
 
@@ -33,6 +33,12 @@ const V1: &[Route] = &[
     ("/rds/v1/{project_id}/instances/{node_id}", &["get"], || get(v1::instances::show)),
     ("/rds/v1/{project_id}/datastores/{engine}/versions", &["get"], || get(v1::datastores::versions)),
     ("/rds/v1/{project_id}/jobs/{job_id}", &["get"], || get(v1::jobs::show)),
+];
+
+const V3: &[Route] = &[
+    ("/v3/{project_id}/backups", &["get", "post"], || get(v3::backups::list).post(v3::backups::create)),
+    ("/v3/{project_id}/backups/{backup_id}", &["delete"], || delete(v3::backups::remove)),
+    ("/v3/{project_id}/jobs", &["get"], || get(v3::jobs::show)),
 ];
 
 const IDENTITY: &[Route] = &[
@@ -91,7 +97,7 @@ const NATIVE: &[Route] = &[
 ];
 
 fn all() -> impl Iterator<Item = &'static Route> {
-    HEALTH.iter().chain(OPEN).chain(IDENTITY).chain(V1).chain(NATIVE)
+    HEALTH.iter().chain(OPEN).chain(IDENTITY).chain(V1).chain(V3).chain(NATIVE)
 }
 
 /// Path and method of everything that is served; the documents are compared with this.

@@ -66,7 +66,7 @@ use strongroom_core::Result;
 use strongroom_core::time::Randomness;
 
 pub use audit::{AuditEvent, AuditRecord};
-pub use backup::{BackupFilter, Cursor, DeleteAdmitted, Published};
+pub use backup::{BackupFilter, BackupSlice, Cursor, DeleteAdmitted, Published};
 pub use first_start::{FirstRows, FirstStartTurn};
 pub use hints::Hints;
 pub use identity::{AccessKey, AccessKeyOwner, Assignment, Project, Role, User};

@@ -109,6 +109,8 @@ pub struct NewBackup {
     pub name: BackupName,
     pub instance: InstanceRef,
     pub description: Option<Description>,
+    /// Only these; none = all of them, which is all that most engines can.
+    pub databases: Vec<String>,
 }
 
 /// Why a backup or a job failed.

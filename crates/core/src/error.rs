@@ -29,6 +29,14 @@ pub enum Field {
     Password,
     Tls,
     Token,
+    /// The databases of a backup that is not of all of them.
+    Databases,
+    /// How many days a policy keeps automated backups.
+    KeepDays,
+    /// The weekdays of a policy.
+    Period,
+    /// The hour in which a policy begins its backups.
+    StartTime,
     /// A query parameter or a native field without a type of its own.
     Other,
 }
@@ -71,6 +79,10 @@ pub enum ErrorKind {
     BackupHeld,
     QuotaExceeded,
     RestoreInProgress,
+    /// No backup and no log reaches the moment that was asked for.
+    NoRestorePoint,
+    /// The target of a restore has less room than its source takes.
+    TargetTooSmall,
     /// Not offered for this instance or not yet offered at all.
     NotSupported,
     /// A check of the source failed before anything was saved (right, setting, version).

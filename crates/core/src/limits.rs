@@ -8,6 +8,9 @@ pub const DESCRIPTION_LENGTH_CHARS_MAX: usize = 256;
 /// Ids on input (contract section 1).
 pub const ID_LENGTH_CHARS_MAX: usize = 64;
 
+/// Rows of one page of a v3 list (contract sections 3.10 and 3.20).
+pub const LIST_ROWS_MAX: u64 = 100;
+
 /// Request bodies (faults.md A07).
 pub const BODY_SIZE_BYTES_MAX: usize = 64 * 1024;
 /// All headers of one request together; tokens of other clouds are several KB.

@@ -1,8 +1,9 @@
 //! Backups as callers ask for them.
 
+use jiff::Timestamp;
 use serde_json::json;
-use strongroom_catalog::{BackupFilter, Cursor};
-use strongroom_core::backup::{Backup, BackupState, BackupType, InstanceRef, NewBackup};
+use strongroom_catalog::{BackupFilter, BackupSlice, Cursor};
+use strongroom_core::backup::{Backup, BackupState, BackupType, NewBackup};
 use strongroom_core::id::{BackupId, InstanceId, JobId};
 use strongroom_core::instance::{Instance, InstanceState};
 use strongroom_core::job::{Job, JobKind, JobState, LeaseEpoch};
@@ -23,11 +24,29 @@ pub enum BackupRef {
     Any(String),
 }
 
+/// Which part of a list by places is wanted. Ids are texts of any shape: one that nothing can have
+/// is one that nothing has.
+#[derive(Debug, Clone, Default)]
+pub struct BackupsWanted {
+    /// An id or a node's id; a retired instance still names its backups.
+    pub instance: Option<String>,
+    pub backup: Option<String>,
+    pub kind: Option<BackupType>,
+    /// Of a kind that no backup ever has: the list is empty, if only its instance is known.
+    pub is_of_no_kind: bool,
+    pub state: Option<BackupState>,
+    /// Inclusive bounds of the time of creation.
+    pub created_from: Option<Timestamp>,
+    pub created_until: Option<Timestamp>,
+    pub offset: u64,
+    pub limit: u64,
+}
+
 impl Service {
     /// Accepts a manual backup: when this answers, row and job are durable.
     pub async fn backup_create(&self, scope: &Scope, new: NewBackup) -> Result<Backup> {
         scope.require(Action::Operate)?;
-        let instance = self.instance_for_backup(scope, &new.instance).await?;
+        let instance = self.instance_for_backup(scope, &new).await?;
         let job = self.new_job(scope, JobKind::Backup, Some(&instance.id), json!({}));
         let backup = Backup {
             id: BackupId::issue(self.uuid(), instance.engine),
@@ -61,9 +80,16 @@ impl Service {
         Ok(backup)
     }
 
-    async fn instance_for_backup(&self, scope: &Scope, wanted: &InstanceRef) -> Result<Instance> {
-        let instance = self.instance_find(scope, wanted).await?;
+    async fn instance_for_backup(&self, scope: &Scope, new: &NewBackup) -> Result<Instance> {
+        let instance = self.instance_find(scope, &new.instance).await?;
         self.parts().engines.get(instance.engine)?;
+        if !new.databases.is_empty() {
+            return Err(Error::new(
+                ErrorKind::NotSupported,
+                "databases: a backup of single databases is not offered for this engine; nothing was stored.",
+            )
+            .with_hint("leave `databases` out, and the backup is of all of them"));
+        }
         if instance.state != InstanceState::Ready {
             return Err(Error::new(
                 ErrorKind::InstanceState,
@@ -115,6 +141,38 @@ impl Service {
     ) -> Result<Vec<Backup>> {
         scope.require(Action::Read)?;
         self.catalog().backup_page(scope.project(), filter, after, limit).await
+    }
+
+    /// A part of a list by its place, and how many backups there are in all.
+    pub async fn backup_slice(&self, scope: &Scope, wanted: &BackupsWanted) -> Result<BackupSlice> {
+        scope.require(Action::Read)?;
+        let one = match wanted.backup.as_deref().map(BackupId::parse) {
+            Some(Ok(id)) => self.catalog().backup_find(scope.project(), &id).await?,
+            Some(Err(_)) | None => None,
+        };
+        let instance = match (&wanted.instance, &one) {
+            (None, _) => None,
+            // Pollers ask for one backup of one instance: the row of the backup knows both.
+            (Some(id), Some(one)) if id == one.instance_id.as_str() => Some(one.instance_id.clone()),
+            (Some(id), _) => Some(self.instance_known(scope, id).await?.id),
+        };
+        if wanted.is_of_no_kind {
+            return Ok(BackupSlice::default());
+        }
+        let filter = BackupFilter {
+            instance,
+            kind: wanted.kind,
+            state: wanted.state,
+            created_from: wanted.created_from,
+            created_until: wanted.created_until,
+        };
+        if wanted.backup.is_none() {
+            let limit = u32::try_from(wanted.limit).unwrap_or(u32::MAX);
+            return self.catalog().backup_slice(scope.project(), &filter, wanted.offset, limit).await;
+        }
+        let found: Vec<Backup> = one.into_iter().filter(|one| filter.admits(one)).collect();
+        let total = found.len() as u64;
+        Ok(BackupSlice { rows: if wanted.offset == 0 { found } else { Vec::new() }, total })
     }
 
     pub async fn backup_find(&self, scope: &Scope, wanted: &BackupRef) -> Result<Backup> {

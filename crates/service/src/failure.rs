@@ -31,6 +31,8 @@ pub fn code_of(kind: ErrorKind) -> &'static str {
         ErrorKind::BackupHeld => "backup_held",
         ErrorKind::QuotaExceeded => "quota_exceeded",
         ErrorKind::RestoreInProgress => "restore_in_progress",
+        ErrorKind::NoRestorePoint => "no_restore_point",
+        ErrorKind::TargetTooSmall => "target_too_small",
         ErrorKind::NotSupported => "not_supported",
         ErrorKind::SourceRefused => "source_refused",
         ErrorKind::SourceUnreachable => "source_unreachable",
@@ -56,7 +58,7 @@ pub(crate) fn failure_of(error: &Error) -> Failure {
 }
 
 /// Every kind, for tables that must be complete.
-pub const KINDS: [ErrorKind; 37] = [
+pub const KINDS: [ErrorKind; 39] = [
     ErrorKind::Parameter(Field::Other),
     ErrorKind::BodyMissing,
     ErrorKind::BodyTooLarge,
@@ -82,6 +84,8 @@ pub const KINDS: [ErrorKind; 37] = [
     ErrorKind::BackupHeld,
     ErrorKind::QuotaExceeded,
     ErrorKind::RestoreInProgress,
+    ErrorKind::NoRestorePoint,
+    ErrorKind::TargetTooSmall,
     ErrorKind::NotSupported,
     ErrorKind::SourceRefused,
     ErrorKind::SourceUnreachable,

@@ -130,6 +130,16 @@ impl Service {
             .ok_or_else(|| Error::new(ErrorKind::InstanceNotFound, "There is no such instance."))
     }
 
+    /// An instance by its id or its node's id, of whatever shape, a retired one too.
+    pub async fn instance_known(&self, scope: &Scope, id: &str) -> Result<Instance> {
+        scope.require(Action::Read)?;
+        let found = match InstanceId::parse(id) {
+            Ok(id) => self.catalog().instance_find_any(scope.project(), id.as_str()).await?,
+            Err(_) => None,
+        };
+        found.ok_or_else(|| Error::new(ErrorKind::InstanceNotFound, "There is no such instance."))
+    }
+
     /// Looks at the source again and records whether it can be backed up.
     pub async fn instance_check(&self, scope: &Scope, wanted: &InstanceRef) -> Result<Probe> {
         scope.require(Action::Operate)?;

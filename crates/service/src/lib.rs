@@ -35,7 +35,7 @@ mod tokens;
 pub mod work;
 
 pub use accounts::{IssuedKey, NewUser};
-pub use backups::BackupRef;
+pub use backups::{BackupRef, BackupsWanted};
 pub use bootstrap::{Bootstrap, FirstStart};
 pub use engines::Engines;
 pub use failure::{KINDS, code_of, kind_of};
@@ -54,7 +54,8 @@ pub use tokens::{IssuedToken, NewToken};
 
 /// What callers see of the catalog's own types.
 pub use strongroom_catalog::{
-    AccessKey, Assignment, BackupFilter, Bearer, Cursor, MetricsReading, Project, Role, TokenRow, User,
+    AccessKey, Assignment, BackupFilter, BackupSlice, Bearer, Cursor, MetricsReading, Project, Role,
+    TokenRow, User,
 };
 pub use strongroom_repository::{BackupReader, RepositoryStat};
 /// The one writer of restored files.

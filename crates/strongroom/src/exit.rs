@@ -49,6 +49,8 @@ impl Exit {
             | ErrorKind::BackupHeld
             | ErrorKind::QuotaExceeded
             | ErrorKind::RestoreInProgress
+            | ErrorKind::NoRestorePoint
+            | ErrorKind::TargetTooSmall
             | ErrorKind::NotSupported
             | ErrorKind::SourceRefused
             | ErrorKind::TargetNotEmpty => Self::Refused,

@@ -6,7 +6,7 @@ use crate::exit::{Exit, Outcome, Stop};
 use crate::output::{self, Format, Table};
 
 /// Code, what happened, what to do next; one row for each kind of error.
-const WORDS: [(&str, &str, &str); 37] = [
+const WORDS: [(&str, &str, &str); 39] = [
     (
         "parameter",
         "A value breaks its rule; the message names the field. Nothing was stored.",
@@ -84,6 +84,16 @@ const WORDS: [(&str, &str, &str); 37] = [
         "Delete some, or have the quota raised.",
     ),
     ("restore_in_progress", "A restore runs already.", "Wait for it."),
+    (
+        "no_restore_point",
+        "No backup of the instance reaches the moment that was asked for.",
+        "`strongroom backup list` shows which moments there are.",
+    ),
+    (
+        "target_too_small",
+        "The target of the restore has less room than the source takes. Nothing was written.",
+        "Choose a larger target.",
+    ),
     ("not_supported", "This is not offered, or not yet.", "The hint says what there is instead."),
     (
         "source_refused",

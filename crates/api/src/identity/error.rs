@@ -39,6 +39,8 @@ fn status(kind: ErrorKind) -> StatusCode {
         ErrorKind::Parameter(_)
         | ErrorKind::BodyMissing
         | ErrorKind::InstanceNotPrimary
+        | ErrorKind::NoRestorePoint
+        | ErrorKind::TargetTooSmall
         | ErrorKind::EngineUnsupported => StatusCode::BAD_REQUEST,
         ErrorKind::NotAuthenticated => StatusCode::UNAUTHORIZED,
         ErrorKind::WrongProject | ErrorKind::NotAllowed => StatusCode::FORBIDDEN,

@@ -39,6 +39,7 @@ pub(crate) async fn create(
             name: BackupName::parse(&request.name)?,
             instance: reference::instance(request.instance)?,
             description: request.description.as_deref().map(Description::parse).transpose()?,
+            databases: Vec::new(),
         };
         app.service.backup_create(&scope, new).await
     };

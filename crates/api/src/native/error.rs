@@ -29,6 +29,8 @@ fn status(kind: ErrorKind) -> u16 {
         ErrorKind::Parameter(_)
         | ErrorKind::BodyMissing
         | ErrorKind::InstanceNotPrimary
+        | ErrorKind::NoRestorePoint
+        | ErrorKind::TargetTooSmall
         | ErrorKind::EngineUnsupported => 400,
         ErrorKind::NotAuthenticated => 401,
         ErrorKind::WrongProject | ErrorKind::NotAllowed => 403,
@@ -80,6 +82,10 @@ fn field(kind: ErrorKind) -> Option<&'static str> {
         Field::Password => Some("password"),
         Field::Tls => Some("tls"),
         Field::Token => Some("token"),
+        Field::Databases => Some("databases"),
+        Field::KeepDays => Some("keep_days"),
+        Field::Period => Some("period"),
+        Field::StartTime => Some("start_time"),
         Field::Other => None,
     }
 }

@@ -17,10 +17,11 @@ use strongroom_core::text::{BackupName, Description};
 use strongroom_core::{Error, Field, Result};
 use strongroom_service::{Action, BackupFilter, BackupRef, Cursor, Scope};
 
-use super::wire::{BackupCreated, BackupView, LIST_BEGIN, LIST_END, Nothing};
+use super::wire::{BackupCreated, BackupView, LIST_BEGIN, LIST_END};
 use super::{Answer, Refusal};
 use crate::app::App;
 use crate::body;
+use crate::rds::Nothing;
 
 /// Rows read from the catalog at a time; the list is streamed, its memory bounded.
 const PAGE_ROWS: u32 = 200;
@@ -55,6 +56,7 @@ fn new_backup(document: &Map<String, Value>) -> Result<NewBackup> {
         name,
         instance: InstanceRef::PrimaryNode(instance.to_owned()),
         description: description.map(Description::parse).transpose()?,
+        databases: Vec::new(),
     })
 }
 

@@ -8,8 +8,9 @@ use strongroom_core::engine::EngineKind;
 use strongroom_service::Scope;
 
 use super::Answer;
-use super::wire::{DataStoreVersion, DataStoreVersions, engine_id, version_id};
+use super::wire::{DataStoreVersion, DataStoreVersions};
 use crate::app::App;
+use crate::rds::{engine_id, version_id};
 
 pub(crate) async fn versions(
     State(app): State<App>,

@@ -2,6 +2,7 @@
 
 use super::wire;
 use crate::openapi::{Collect, Operation, collect, delete, get, post};
+use crate::rds;
 
 pub(crate) const OPERATIONS: &[Operation] = &[
     get("/", "Versions, as at /rds", "Versions").for_everybody(),
@@ -28,6 +29,6 @@ pub(crate) const SCHEMAS: Collect = |out| {
     collect::<wire::InstanceList>(out);
     collect::<wire::InstanceShown>(out);
     collect::<wire::DataStoreVersions>(out);
-    collect::<wire::JobShown>(out);
-    collect::<wire::Nothing>(out);
+    collect::<rds::jobs::JobShown>(out);
+    collect::<rds::Nothing>(out);
 };

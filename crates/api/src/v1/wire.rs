@@ -3,10 +3,11 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use strongroom_core::backup::Backup;
-use strongroom_core::engine::EngineKind;
 use strongroom_core::instance::{Instance, InstanceState};
 use strongroom_core::size::ByteSize;
 use utoipa::ToSchema;
+
+use crate::rds::{engine_name, instance_status, moment, moment_with_zone, version_id};
 
 /// `GET /rds`
 #[derive(Debug, Serialize, ToSchema)]
@@ -269,80 +270,11 @@ pub(crate) struct DataStoreVersion {
     pub(crate) active: u8,
 }
 
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct JobShown {
-    pub(crate) job: JobView,
-}
-
-/// The v3 object; v1 documents none.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct JobView {
-    pub(crate) id: String,
-    pub(crate) name: String,
-    pub(crate) status: String,
-    pub(crate) created: String,
-    pub(crate) ended: String,
-    pub(crate) process: String,
-    pub(crate) instance: JobInstance,
-    pub(crate) entities: serde_json::Value,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) fail_reason: Option<String>,
-}
-
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct JobInstance {
-    pub(crate) id: String,
-    pub(crate) name: String,
-}
-
-/// Empty success.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Nothing {}
-
-/// Engine names as this dialect writes them.
-pub(crate) fn engine_name(engine: EngineKind) -> &'static str {
-    match engine {
-        EngineKind::MySql => "MySQL",
-        EngineKind::PostgreSql => "PostgreSQL",
-        EngineKind::SqlServer => "SQLServer",
-    }
-}
-
-fn instance_status(state: InstanceState) -> &'static str {
-    match state {
-        InstanceState::Registering => "BUILD",
-        InstanceState::Ready => "ACTIVE",
-        InstanceState::Unreachable | InstanceState::Retired => "FAILED",
-    }
-}
-
-/// `yyyy-mm-ddThh:mm:ss`, UTC, without a zone.
-pub(crate) fn moment(at: Timestamp) -> String {
-    at.strftime("%Y-%m-%dT%H:%M:%S").to_string()
-}
-
-pub(crate) fn moment_with_zone(at: Timestamp) -> String {
-    at.strftime("%Y-%m-%dT%H:%M:%S+0000").to_string()
-}
-
 /// GB as a double with six decimals, rounded up: a backup that holds a byte is never 0.
 #[expect(clippy::cast_precision_loss, reason = "a double is exact far beyond the millions of GB that exist")]
 fn gigabytes(size: ByteSize) -> f64 {
     let millionths = (u128::from(size.bytes()) * 1_000_000).div_ceil(1 << 30).max(1);
     millionths as f64 / 1_000_000.0
-}
-
-/// A stable id of an engine's version, in the form of a UUID.
-pub(crate) fn version_id(engine: EngineKind, version: &str) -> String {
-    let digest = blake3::hash(format!("strongroom version {engine} {version}").as_bytes());
-    let mut raw = [0; 16];
-    raw.copy_from_slice(&digest.as_bytes()[..16]);
-    uuid::Builder::from_custom_bytes(raw).into_uuid().to_string()
-}
-
-/// A stable id of an engine.
-pub(crate) fn engine_id(engine: EngineKind) -> String {
-    version_id(engine, "")
 }
 
 /// The list, piece by piece: rows are rendered one at a time.
@@ -358,13 +290,5 @@ mod tests {
         assert!((gigabytes(ByteSize::new(1 << 30)) - 1.0).abs() < f64::EPSILON);
         assert!((gigabytes(ByteSize::new(400_000)) - 0.000_373).abs() < 1e-9);
         assert!(gigabytes(ByteSize::ZERO) > 0.0);
-    }
-
-    #[test]
-    fn version_ids_are_stable() {
-        let id = version_id(EngineKind::PostgreSql, "15.18");
-        assert_eq!(id, version_id(EngineKind::PostgreSql, "15.18"));
-        assert_ne!(id, version_id(EngineKind::PostgreSql, "15.19"));
-        assert_eq!(id.len(), 36);
     }
 }

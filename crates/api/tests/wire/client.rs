@@ -94,6 +94,11 @@ impl Reply {
         self.json()["externalMessage"].as_str().unwrap_or_default().to_owned()
     }
 
+    /// The v3 error code, or the empty text.
+    pub(crate) fn v3_code(&self) -> String {
+        self.json()["error_code"].as_str().unwrap_or_default().to_owned()
+    }
+
     /// The native error code, or the empty text.
     pub(crate) fn native_code(&self) -> String {
         self.json()["code"].as_str().unwrap_or_default().to_owned()

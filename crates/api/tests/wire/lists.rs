@@ -7,6 +7,7 @@ use strongroom_core::backup::{Backup, BackupState, BackupType};
 use strongroom_core::id::{BackupId, JobId};
 use strongroom_core::instance::Instance;
 use strongroom_core::job::{Job, JobKind, JobState, LeaseEpoch};
+use strongroom_core::limits::LIST_ROWS_MAX;
 use strongroom_core::progress::ProgressReading;
 use strongroom_core::text::BackupName;
 use strongroom_core::time::{Clock, Randomness};
@@ -50,6 +51,52 @@ async fn a26_a_list_is_whole_whatever_its_length() {
         let created: Vec<&str> = found.iter().map(|row| row["created"].as_str().unwrap()).collect();
         assert!(created.is_sorted_by(|newer, older| newer >= older), "newest first");
     }
+}
+
+/// A part of the v3 list: names, and the count that comes with them.
+async fn slice(room: &Room, instance: &Instance, rest: &str) -> (Vec<String>, u64) {
+    let path = room.theirs.v3(&format!("/backups?instance_id={}{rest}", instance.id));
+    let ask = Ask::get(&path).token(&room.theirs.admin());
+    let reply = room.send(ask.clone()).await;
+    check_every_answer(&ask, &reply);
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    let body = reply.json();
+    let name = |row: &Value| row["name"].as_str().unwrap().to_owned();
+    (body["backups"].as_array().unwrap().iter().map(name).collect(), body["total_count"].as_u64().unwrap())
+}
+
+/// As the published clients page: by the rows they have seen, one page beyond the end.
+#[tokio::test]
+async fn a26_pages_of_v3_hold_every_row_once_and_end() {
+    let room = room().await;
+    let instance = room.add_instance(&room.theirs, "orders").await;
+    let rows = usize::try_from(LIST_ROWS_MAX).unwrap() + 1;
+    let mut added = Vec::new();
+    for at in 0..rows {
+        let body = json!({ "name": format!("backup-{at}"), "instance_id": instance.id.as_str() });
+        let ask = Ask::post(&room.theirs.v3("/backups"), body.to_string()).token(&room.theirs.admin());
+        assert_eq!(room.send(ask).await.status, 200);
+        complete(&room).await;
+        added.insert(0, format!("backup-{at}"));
+        room.advance_s(1);
+    }
+    let total = rows as u64;
+    for limit in ["", "&limit=7", "&limit=100"] {
+        let mut seen: Vec<String> = Vec::new();
+        while seen.len() as u64 <= total {
+            let (page, count) = slice(&room, &instance, &format!("{limit}&offset={}", seen.len())).await;
+            assert_eq!(count, total);
+            if page.is_empty() {
+                break;
+            }
+            seen.extend(page);
+        }
+        assert_eq!(seen, added, "{limit}");
+    }
+    // Begun in these two seconds, both of them: 05:06:08 and 05:06:09.
+    let two = slice(&room, &instance, "&begin_time=2026-03-04T05:06:08Z&end_time=2026-03-04T05:06:09Z").await;
+    assert_eq!(two, (vec!["backup-2".to_owned(), "backup-1".to_owned()], 2));
+    assert_eq!(slice(&room, &instance, "&status=BUILDING").await, (Vec::new(), 0));
 }
 
 fn automatic(room: &Room, instance: &Instance) -> (Backup, Job) {
@@ -116,4 +163,15 @@ async fn automatic_backups_are_neither_listed_nor_deleted_by_v1() {
     let reply = room.send(ask.clone()).await;
     check_every_answer(&ask, &reply);
     assert_eq!((reply.status, reply.v1_code().as_str()), (409, "RDS.0004"), "{}", reply.text());
+
+    // v3 lists them, and deletes them no more than v1 does.
+    let only = (vec!["automatic".to_owned()], 1);
+    assert_eq!(slice(&room, &instance, "").await, only);
+    assert_eq!(slice(&room, &instance, "&backup_type=auto").await, only);
+    assert_eq!(slice(&room, &instance, "&backup_type=manual").await, (Vec::new(), 0));
+    let path = room.theirs.v3(&format!("/backups/{}", backup.id));
+    let ask = Ask::delete(&path).token(&room.theirs.admin());
+    let reply = room.send(ask.clone()).await;
+    check_every_answer(&ask, &reply);
+    assert_eq!((reply.status, reply.v3_code().as_str()), (409, "DBS.200402"), "{}", reply.text());
 }

@@ -85,6 +85,10 @@ impl Tenant {
     pub(crate) fn v1(&self, rest: &str) -> String {
         format!("/rds/v1/{}{rest}", self.project)
     }
+
+    pub(crate) fn v3(&self, rest: &str) -> String {
+        format!("/v3/{}{rest}", self.project)
+    }
 }
 
 pub(crate) struct Room {

@@ -39,6 +39,10 @@ fn check_error(ask: &Ask, reply: &Reply, what: &str) {
             assert_eq!(body.as_object().unwrap().len(), 2, "{what}: {body}");
             assert!(filled("errCode") && filled("externalMessage"), "{what}: {body}");
         }
+        Some("v3" | "v3.1") if body["error"].is_null() => {
+            assert_eq!(body.as_object().unwrap().len(), 2, "{what}: {body}");
+            assert!(filled("error_code") && filled("error_msg"), "{what}: {body}");
+        }
         Some("strongroom") => {
             // A failed check answers with the check itself.
             let is_check = reply.status == 422 && body["check"].is_object();
@@ -46,7 +50,7 @@ fn check_error(ask: &Ask, reply: &Reply, what: &str) {
                 filled("code") && filled("message") && filled("request_id") && body["hint"].is_string();
             assert!(is_check || is_error, "{what}: {body}");
         }
-        Some("v3") if body["error"].is_object() => {
+        Some("v3") => {
             let error = &body["error"];
             assert_eq!(error["code"], reply.status, "{what}: {body}");
             assert!(error["title"].is_string() && error["message"].is_string(), "{what}: {body}");

@@ -211,6 +211,11 @@ async fn the_stories_of_v1() {
 }
 
 #[tokio::test]
+async fn the_stories_of_v3() {
+    play_all("v3", 5).await;
+}
+
+#[tokio::test]
 async fn the_stories_of_keystone() {
     play_all("keystone", 3).await;
 }

@@ -63,6 +63,10 @@ async fn a14_what_is_foreign_answers_as_what_is_not_there() {
         let body = json!({ "backup": { "name": "mine", "instance": instance } }).to_string();
         Ask::post(&room.ours.v1("/backups"), body)
     };
+    let create_v3 = |instance: &str| {
+        let body = json!({ "name": "mine", "instance_id": instance }).to_string();
+        Ask::post(&room.ours.v3("/backups"), body)
+    };
     let native = |method: &str, rest: &str, body: &str| Ask {
         body: body.as_bytes().to_vec(),
         ..Ask::new(method, &format!("/strongroom/v1{rest}"))
@@ -73,6 +77,8 @@ async fn a14_what_is_foreign_answers_as_what_is_not_there() {
     let mut pairs = vec![
         (create(&theirs.node), create(&unknown(&theirs.node))),
         (create(&theirs.instance), create(&unknown(&theirs.instance))),
+        (create_v3(&theirs.instance), create_v3(&unknown(&theirs.instance))),
+        (create_v3(&theirs.node), create_v3(&unknown(&theirs.node))),
         (make(&theirs.instance), make(&unknown(&theirs.instance))),
         (make("orders"), make("absent")),
         (forget(&theirs.backup), forget(&unknown(&theirs.backup))),
@@ -87,6 +93,7 @@ async fn a14_what_is_foreign_answers_as_what_is_not_there() {
     by_path("DELETE", &room.ours.v1("/backups"), &theirs.backup, "", "");
     by_path("GET", &room.ours.v1("/instances"), &theirs.node, "", "");
     by_path("GET", &room.ours.v1("/jobs"), &theirs.job, "", "");
+    by_path("DELETE", &room.ours.v3("/backups"), &theirs.backup, "", "");
     let level = r#"{"level":"digest"}"#;
     for id in [&theirs.backup, &theirs.backup_name] {
         by_path("GET", "/strongroom/v1/backups", id, "", "");

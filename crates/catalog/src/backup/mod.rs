@@ -22,7 +22,7 @@ use crate::row::Columns;
 use crate::transaction::reading;
 use crate::verification::verification_from_row;
 
-pub use page::{BackupFilter, Cursor};
+pub use page::{BackupFilter, BackupSlice, Cursor};
 pub use publication::Published;
 pub(crate) use publication::fail_in_tx;
 pub use removal::DeleteAdmitted;

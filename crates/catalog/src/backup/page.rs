@@ -5,16 +5,17 @@ use std::fmt;
 use jiff::Timestamp;
 use sqlx::any::{AnyArguments, AnyRow};
 use sqlx::query::Query;
-use sqlx::{Any, query};
+use sqlx::{Any, query, query_scalar};
 use strongroom_core::backup::{Backup, BackupState, BackupType};
 use strongroom_core::id::{BackupId, InstanceId, ProjectId};
 use strongroom_core::time::{from_micros, to_micros};
 use strongroom_core::{Error, Field, Result};
 
 use super::{backup_from_row, select_backup};
-use crate::Catalog;
-use crate::row::Columns;
+use crate::fault::Fault;
+use crate::row::{Columns, to_integer};
 use crate::transaction::reading;
+use crate::{Catalog, Tx};
 
 /// Which backups to list; an absent field lets all through.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -69,9 +70,112 @@ const PAGE_OF_INSTANCE: &str = select_backup!(
          AND b.created >= $6 AND b.created <= $7
      ORDER BY b.created DESC, b.id DESC LIMIT $8"
 );
-const COUNT: &str = "SELECT COUNT(*) AS backups FROM backups
-     WHERE project_id = $1 AND ($2 IS NULL OR instance_id = $2) AND ($3 IS NULL OR kind = $3)
-         AND ($4 IS NULL OR state = $4) AND created >= $5 AND created <= $6";
+
+/// A part of a list by its place, and how long the whole list is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BackupSlice {
+    pub rows: Vec<Backup>,
+    pub total: u64,
+}
+
+/// The statements of one kind of list. Places are passed over in an index, without a look at the
+/// rows unless a word of them is asked for; only what is shown is read.
+struct Statements {
+    slice: &'static str,
+    count: &'static str,
+}
+
+macro_rules! statements {
+    ($owner:literal, $of_slice:literal, $of_count:literal) => {
+        Statements {
+            slice: select_backup!(
+                "WHERE b.id IN (SELECT id FROM backups WHERE ",
+                $owner,
+                " = $1 AND created >= $2 AND created <= $3",
+                $of_slice,
+                " ORDER BY created DESC, id DESC LIMIT $4 OFFSET $5) ORDER BY b.created DESC, b.id DESC"
+            ),
+            count: concat!(
+                "SELECT COUNT(*) AS backups FROM backups WHERE ",
+                $owner,
+                " = $1 AND created >= $2 AND created <= $3",
+                $of_count
+            ),
+        }
+    };
+}
+
+const OF_PROJECT: Statements = statements!("project_id", "", "");
+const OF_PROJECT_BY_WORDS: Statements = statements!(
+    "project_id",
+    " AND ($6 IS NULL OR kind = $6) AND ($7 IS NULL OR state = $7)",
+    " AND ($4 IS NULL OR kind = $4) AND ($5 IS NULL OR state = $5)"
+);
+const OF_INSTANCE: Statements = statements!("instance_id", "", "");
+const OF_INSTANCE_BY_WORDS: Statements = statements!(
+    "instance_id",
+    " AND ($6 IS NULL OR kind = $6) AND ($7 IS NULL OR state = $7)",
+    " AND ($4 IS NULL OR kind = $4) AND ($5 IS NULL OR state = $5)"
+);
+const OWNED: &str = "SELECT COUNT(*) FROM instances WHERE id = $1 AND project_id = $2";
+
+impl Statements {
+    const fn of(is_of_instance: bool, by_words: bool) -> &'static Self {
+        match (is_of_instance, by_words) {
+            (false, false) => &OF_PROJECT,
+            (false, true) => &OF_PROJECT_BY_WORDS,
+            (true, false) => &OF_INSTANCE,
+            (true, true) => &OF_INSTANCE_BY_WORDS,
+        }
+    }
+}
+
+impl BackupFilter {
+    fn by_words(&self) -> bool {
+        self.kind.is_some() || self.state.is_some()
+    }
+
+    fn statements(&self) -> &'static Statements {
+        Statements::of(self.instance.is_some(), self.by_words())
+    }
+
+    /// Whether a backup passes, as the statements decide it.
+    pub fn admits(&self, backup: &Backup) -> bool {
+        self.instance.as_ref().is_none_or(|instance| *instance == backup.instance_id)
+            && self.kind.is_none_or(|kind| kind == backup.kind)
+            && self.state.is_none_or(|state| state == backup.state)
+            && self.created_from.is_none_or(|from| from <= backup.created)
+            && self.created_until.is_none_or(|until| backup.created <= until)
+    }
+
+    fn bind_list<'q>(&'q self, sql: &'static str, project: &'q ProjectId) -> Query<'q, Any, AnyArguments> {
+        query(sql)
+            .bind(self.instance.as_ref().map_or(project.as_str(), InstanceId::as_str))
+            .bind(self.created_from.map_or(i64::MIN, to_micros))
+            .bind(self.created_until.map_or(i64::MAX, to_micros))
+    }
+
+    fn bind_words<'q>(&self, list: Query<'q, Any, AnyArguments>) -> Query<'q, Any, AnyArguments> {
+        if self.by_words() {
+            list.bind(self.kind.map(BackupType::word)).bind(self.state.map(BackupState::word))
+        } else {
+            list
+        }
+    }
+}
+
+async fn count_in_tx(tx: &mut Tx, project: &ProjectId, filter: &BackupFilter) -> Result<u64, Fault> {
+    let count = filter.bind_words(filter.bind_list(filter.statements().count, project));
+    count.fetch_one(&mut **tx).await?.unsigned("backups")
+}
+
+/// Asked once, of the instance: asked of each backup it would tempt SQLite into walking all backups
+/// of the project.
+async fn owned_in_tx(tx: &mut Tx, project: &ProjectId, filter: &BackupFilter) -> Result<bool, Fault> {
+    let Some(instance) = &filter.instance else { return Ok(true) };
+    let owned = query_scalar::<_, i64>(OWNED).bind(instance.as_str()).bind(project.as_str());
+    Ok(owned.fetch_one(&mut **tx).await? > 0)
+}
 
 impl Catalog {
     /// Up to `limit` backups that follow `after`, newest first, equal times by id.
@@ -93,16 +197,37 @@ impl Catalog {
     /// How many backups pass the filter.
     pub async fn backup_count(&self, project: &ProjectId, filter: &BackupFilter) -> Result<u64> {
         reading!(self, |tx| {
-            let row = query(COUNT)
-                .bind(project.as_str())
-                .bind(filter.instance.as_ref().map(InstanceId::as_str))
-                .bind(filter.kind.map(BackupType::word))
-                .bind(filter.state.map(BackupState::word))
-                .bind(filter.created_from.map_or(i64::MIN, to_micros))
-                .bind(filter.created_until.map_or(i64::MAX, to_micros))
-                .fetch_one(&mut **tx)
-                .await?;
-            row.unsigned("backups")
+            if owned_in_tx(tx, project, filter).await? {
+                count_in_tx(tx, project, filter).await
+            } else {
+                Ok(0)
+            }
+        })
+    }
+
+    /// Up to `limit` backups after the first `offset`, newest first, equal times by id, and how many
+    /// pass the filter: one view of both.
+    pub async fn backup_slice(
+        &self,
+        project: &ProjectId,
+        filter: &BackupFilter,
+        offset: u64,
+        limit: u32,
+    ) -> Result<BackupSlice> {
+        let place = to_integer(offset)?;
+        reading!(self, |tx| {
+            if !owned_in_tx(tx, project, filter).await? {
+                return Ok(BackupSlice::default());
+            }
+            let slice = filter.bind_list(filter.statements().slice, project);
+            let slice = filter.bind_words(slice.bind(i64::from(limit)).bind(place));
+            let found: Vec<AnyRow> = slice.fetch_all(&mut **tx).await?;
+            let rows: Vec<Backup> = found.iter().map(backup_from_row).collect::<Result<_, Fault>>()?;
+            // A page that is not full tells where the list ends; one beyond the end does not.
+            let is_last = rows.len() < limit as usize && (offset == 0 || !rows.is_empty());
+            let total =
+                if is_last { offset + rows.len() as u64 } else { count_in_tx(tx, project, filter).await? };
+            Ok(BackupSlice { rows, total })
         })
     }
 }
@@ -151,6 +276,36 @@ mod tests {
             let sorts = plan.iter().any(|line| line.contains("TEMP B-TREE"));
             let scans = plan.iter().any(|line| line.starts_with("SCAN"));
             assert!(search && !sorts && !scans, "{plan:#?}");
+        }
+    }
+
+    /// Places are passed over in the index of the list; without a word asked for, in it alone.
+    #[tokio::test]
+    async fn a26_places_in_a_list_are_counted_in_an_index() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", folder.path().join("catalog.db").display());
+        let (pool, _) = Dialect::Sqlite.connect(&url).await.unwrap();
+        crate::migration::run(&pool).await.unwrap();
+
+        for is_of_instance in [false, true] {
+            for by_words in [false, true] {
+                let statements = Statements::of(is_of_instance, by_words);
+                let index = if is_of_instance { "backup_instance" } else { "backup_project" };
+                let walk = if by_words { "INDEX" } else { "COVERING INDEX" };
+                let walk = format!("SEARCH backups USING {walk} {index} (");
+                let words = if by_words { 2 } else { 0 };
+                let slice = query_plan(&pool, statements.slice, 5 + words).await;
+                let count = query_plan(&pool, statements.count, 3 + words).await;
+                let walks = |plan: &[String]| plan.iter().any(|line| line.contains(&walk));
+                let scans = |plan: &[String]| plan.iter().any(|line| line.starts_with("SCAN"));
+                assert!(walks(&count) && !scans(&count), "{count:#?}");
+                assert!(walks(&slice) && !scans(&slice), "{slice:#?}");
+                let sorts = slice.iter().filter(|line| line.contains("TEMP B-TREE")).count();
+                assert!(sorts <= 1, "only the page is sorted: {slice:#?}");
+                let by_id =
+                    slice.iter().any(|line| line.contains("SEARCH b USING INDEX") && line.contains("(id=?)"));
+                assert!(by_id, "{slice:#?}");
+            }
         }
     }
 

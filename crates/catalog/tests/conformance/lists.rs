@@ -62,6 +62,11 @@ pub(crate) async fn filters_and_counts_agree(room: &Room) {
         assert_eq!(found, names, "{filter:?}");
         let count = room.catalog.backup_count(&room.project, &filter).await.unwrap();
         assert_eq!(count, names.len() as u64, "{filter:?}");
+        let slice = room.catalog.backup_slice(&room.project, &filter, 0, 100).await.unwrap();
+        assert_eq!((&slice.rows, slice.total), (&page, count), "{filter:?}");
+        let all = room.catalog.backup_page(&room.project, &base(), None, 100).await.unwrap();
+        let admitted: Vec<_> = all.into_iter().filter(|backup| filter.admits(backup)).collect();
+        assert_eq!(admitted, page, "{filter:?}");
     }
 
     let foreign = ProjectId::parse(&"b".repeat(32)).unwrap();
@@ -69,6 +74,8 @@ pub(crate) async fn filters_and_counts_agree(room: &Room) {
     for filter in [base(), BackupFilter { instance: Some(one.id.clone()), ..base() }] {
         assert!(room.catalog.backup_page(&foreign, &filter, None, 100).await.unwrap().is_empty());
         assert_eq!(room.catalog.backup_count(&foreign, &filter).await.unwrap(), 0);
+        let slice = room.catalog.backup_slice(&foreign, &filter, 0, 100).await.unwrap();
+        assert_eq!((slice.rows.len(), slice.total), (0, 0), "{filter:?}");
     }
     let name = strongroom_core::text::BackupName::from_stored("second");
     let by_name = room.catalog.backup_by_name(&room.project, &name).await.unwrap().unwrap();
@@ -76,6 +83,39 @@ pub(crate) async fn filters_and_counts_agree(room: &Room) {
     assert!(room.catalog.backup_by_name(&foreign, &name).await.unwrap().is_none());
     assert!(room.catalog.backup_find(&foreign, &by_name.id).await.unwrap().is_none());
     assert!(room.catalog.job_find(&foreign, &by_name.job_id).await.unwrap().is_none());
+}
+
+/// Places in a list: every part of it, with every filter, and beyond its end.
+pub(crate) async fn a26_slices_are_parts_of_the_list_and_know_its_length(room: &Room) {
+    let (one, two) = (room.add_instance("one").await, room.add_instance("two").await);
+    for number in 0..7 {
+        room.add_completed(if number % 3 == 0 { &two } else { &one }, &format!("backup-{number}")).await;
+        // Several share a moment.
+        room.advance_s(i64::from(number % 2));
+    }
+    room.add_backup(&two, "running").await;
+
+    for filter in [
+        BackupFilter::default(),
+        BackupFilter { instance: Some(one.id.clone()), ..BackupFilter::default() },
+        BackupFilter { state: Some(BackupState::Completed), ..BackupFilter::default() },
+        BackupFilter { instance: Some(two.id), kind: Some(BackupType::Manual), ..BackupFilter::default() },
+        BackupFilter { kind: Some(BackupType::Auto), ..BackupFilter::default() },
+    ] {
+        let whole = room.catalog.backup_page(&room.project, &filter, None, 100).await.unwrap();
+        for offset in 0..=whole.len() + 1 {
+            for limit in [1, 2, 3, 100] {
+                let wanted: Vec<_> = whole.iter().skip(offset).take(limit).cloned().collect();
+                let (place, rows) = (offset as u64, u32::try_from(limit).unwrap());
+                let slice = room.catalog.backup_slice(&room.project, &filter, place, rows).await.unwrap();
+                assert_eq!(slice.rows, wanted, "{filter:?} {offset} {limit}");
+                assert_eq!(slice.total, whole.len() as u64, "{filter:?} {offset} {limit}");
+            }
+        }
+    }
+    let far = room.catalog.backup_slice(&room.project, &BackupFilter::default(), i64::MAX as u64, 1).await;
+    let far = far.unwrap();
+    assert_eq!((far.rows.len(), far.total), (0, 8));
 }
 
 pub(crate) async fn the_reading_counts_what_there_is(room: &Room) {

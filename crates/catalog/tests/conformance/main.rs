@@ -74,6 +74,7 @@ on_every_database![
     jobs::steps_are_recorded_under_the_fence_and_once_a_claim,
     jobs::a_verification_stands_beside_its_backup,
     lists::a26_pages_are_newest_first_complete_and_stable,
+    lists::a26_slices_are_parts_of_the_list_and_know_its_length,
     lists::filters_and_counts_agree,
     lists::the_reading_counts_what_there_is,
     parallel::a01_one_of_a_hundred_equal_requests_is_taken,

@@ -220,6 +220,7 @@ impl Room {
             name: BackupName::parse(name)?,
             instance: InstanceRef::Any("shop".to_owned()),
             description: None,
+            databases: Vec::new(),
         };
         let backup = self.judge.service.backup_create(&self.scope().await, new).await?;
         self.expected.lock().unwrap().insert(backup.id.clone(), self.engine.database());

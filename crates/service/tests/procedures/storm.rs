@@ -176,6 +176,7 @@ impl Storm {
             name: BackupName::parse(&format!("{name}-{instance}")).unwrap(),
             instance: InstanceRef::Any(format!("shop-{instance}")),
             description: None,
+            databases: Vec::new(),
         };
         self.judge.service.backup_create(&self.scope, new).await.ok()
     }

@@ -1,0 +1,13 @@
+//! The RDS v3 dialect: `/v3/{project_id}/…`, and `/v3.1/{project_id}/…` where that differs.
+
+pub(crate) mod backups;
+mod error;
+pub(crate) mod jobs;
+mod operations;
+mod wire;
+
+pub(crate) use error::{Refusal, refuse};
+pub(crate) use operations::{OPERATIONS, SCHEMAS};
+
+/// What handlers of this dialect answer.
+pub(crate) type Answer<T> = Result<axum::Json<T>, Refusal>;

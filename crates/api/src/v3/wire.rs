@@ -1,0 +1,156 @@
+//! The v3 documents: every JSON field name of this dialect.
+
+use serde::{Deserialize, Serialize};
+use strongroom_core::backup::{Backup, BackupState};
+use strongroom_core::size::ByteSize;
+use strongroom_service::BackupSlice;
+use utoipa::ToSchema;
+
+use crate::rds::{engine_name, moment_with_zone, series};
+
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub(crate) struct ErrorBody {
+    pub(crate) error_code: String,
+    pub(crate) error_msg: String,
+}
+
+/// `POST /v3/{project_id}/backups`, for the document; the handler reads it field by field, so that
+/// each error names its field.
+#[derive(Debug, Deserialize, ToSchema)]
+#[expect(dead_code, reason = "describes the request in the document")]
+pub(crate) struct CreateBackupBody {
+    /// The id of the instance; that of its primary node is taken too
+    #[schema(min_length = 1, max_length = 64)]
+    instance_id: String,
+    /// 4 to 64 characters: a letter, then letters, digits, `-` and `_`
+    #[schema(min_length = 4, max_length = 64, pattern = "^[A-Za-z][A-Za-z0-9_-]{3,63}$")]
+    name: String,
+    /// At most 256 characters, none of `! < > = ' & "`
+    #[schema(max_length = 256)]
+    description: Option<String>,
+    /// Only these, where the engine can; absent or empty = all
+    databases: Option<Vec<Database>>,
+}
+
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub(crate) struct Database {
+    pub(crate) name: String,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct BackupCreated {
+    backup: NewBackupView,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct NewBackupView {
+    id: String,
+    instance_id: String,
+    name: String,
+    description: Option<String>,
+    begin_time: String,
+    status: String,
+    #[serde(rename = "type")]
+    kind: String,
+    databases: Vec<Database>,
+}
+
+impl From<&Backup> for BackupCreated {
+    fn from(backup: &Backup) -> Self {
+        let backup = NewBackupView {
+            id: backup.id.as_str().to_owned(),
+            instance_id: backup.instance_id.as_str().to_owned(),
+            name: backup.name.as_str().to_owned(),
+            description: backup.description.as_ref().map(|text| text.as_str().to_owned()),
+            begin_time: moment_with_zone(backup.created),
+            status: status(backup.state).to_owned(),
+            kind: backup.kind.word().to_owned(),
+            databases: Vec::new(),
+        };
+        Self { backup }
+    }
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct BackupList {
+    backups: Vec<BackupView>,
+    /// All that pass the filter, whatever the page
+    total_count: u64,
+}
+
+impl From<&BackupSlice> for BackupList {
+    fn from(slice: &BackupSlice) -> Self {
+        Self { backups: slice.rows.iter().map(Into::into).collect(), total_count: slice.total }
+    }
+}
+
+/// A row of the list. The description is not in the published row, but clients read it back.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct BackupView {
+    id: String,
+    instance_id: String,
+    name: String,
+    description: Option<String>,
+    /// `manual` or `auto`
+    #[serde(rename = "type")]
+    kind: String,
+    /// KB, rounded up; 0 until it is known
+    size: u64,
+    status: String,
+    begin_time: String,
+    end_time: Option<String>,
+    datastore: Datastore,
+    databases: Vec<Database>,
+    associated_with_ddm: bool,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Datastore {
+    #[serde(rename = "type")]
+    pub(crate) kind: String,
+    /// The series, such as `15`
+    pub(crate) version: String,
+}
+
+impl From<&Backup> for BackupView {
+    fn from(backup: &Backup) -> Self {
+        Self {
+            id: backup.id.as_str().to_owned(),
+            instance_id: backup.instance_id.as_str().to_owned(),
+            name: backup.name.as_str().to_owned(),
+            description: backup.description.as_ref().map(|text| text.as_str().to_owned()),
+            kind: backup.kind.word().to_owned(),
+            size: backup.source_bytes.map_or(0, kilobytes),
+            status: status(backup.state).to_owned(),
+            begin_time: moment_with_zone(backup.created),
+            end_time: backup.finished.map(moment_with_zone),
+            datastore: Datastore {
+                kind: engine_name(backup.engine).to_owned(),
+                version: series(backup.engine, &backup.engine_version).to_owned(),
+            },
+            databases: Vec::new(),
+            associated_with_ddm: false,
+        }
+    }
+}
+
+pub(super) fn status(state: BackupState) -> &'static str {
+    crate::native::views::backup_status(state)
+}
+
+/// Whole KB, rounded up: a backup that is there is never 0.
+fn kilobytes(size: ByteSize) -> u64 {
+    size.bytes().div_ceil(1024).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_whole_kilobytes_and_never_zero() {
+        for (bytes, wanted) in [(0, 1), (1, 1), (1024, 1), (1025, 2), (400_000, 391), (u64::MAX, 1 << 54)] {
+            assert_eq!(kilobytes(ByteSize::new(bytes)), wanted, "{bytes}");
+        }
+    }
+}
