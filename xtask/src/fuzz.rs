@@ -2,8 +2,11 @@
 //! up. The stable compiler's own instrumentation serves; the fuzzer is a workspace of its own.
 
 use std::fs;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::thread;
 
 use anyhow::{Context, bail, ensure};
 use clap::Args;
@@ -32,17 +35,35 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         ensure!(names.contains(wanted), "there is no target {wanted}; there are {}", names.join(", "));
     }
     let chosen = names.iter().filter(|name| options.targets.is_empty() || options.targets.contains(name));
-    let mut broken = Vec::new();
-    for name in chosen {
-        if let Err(error) = fuzz(&program, name, options.seconds) {
-            say::failure(&error);
-            broken.push(name.as_str());
-        }
-    }
+    let broken = side_by_side(chosen, |name| fuzz(&program, name, options.seconds));
     if !broken.is_empty() {
         bail!("broken: {}", broken.join(", "));
     }
     Ok(())
+}
+
+/// One target on each processor; answers those that failed. A fuzzer has one thread, and none
+/// shares anything with another.
+fn side_by_side<'a>(
+    names: impl Iterator<Item = &'a String> + Send,
+    act: impl Fn(&str) -> anyhow::Result<()> + Sync,
+) -> Vec<&'a str> {
+    let (waiting, broken) = (Mutex::new(names), Mutex::new(Vec::new()));
+    let next = || waiting.lock().expect("no thread panics while it takes a name").next();
+    let processors = thread::available_parallelism().map_or(1, NonZero::get);
+    thread::scope(|scope| {
+        for _ in 0..processors {
+            scope.spawn(|| {
+                while let Some(name) = next() {
+                    if let Err(error) = act(name) {
+                        say::failure(&error);
+                        broken.lock().expect("no thread panics while it adds a name").push(name.as_str());
+                    }
+                }
+            });
+        }
+    });
+    broken.into_inner().expect("no thread panics while it adds a name")
 }
 
 /// Every target, for a while each.
@@ -116,4 +137,25 @@ fn fuzz(program: &Path, name: &str, seconds: u32) -> anyhow::Result<()> {
         "{name}: {executed} inputs in {seconds} s, {reached} edges reached, none breaks it"
     ));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_target_runs_once_and_each_broken_one_is_named() {
+        let names: Vec<String> = (0..9).map(|number| format!("target-{number}")).collect();
+        let tried = Mutex::new(Vec::new());
+        let mut broken = side_by_side(names.iter(), |name| {
+            tried.lock().unwrap().push(name.to_owned());
+            anyhow::ensure!(!name.ends_with(['3', '7']), "{name}: an input breaks it");
+            Ok(())
+        });
+        broken.sort_unstable();
+        assert_eq!(broken, ["target-3", "target-7"]);
+        let mut tried = tried.into_inner().unwrap();
+        tried.sort_unstable();
+        assert_eq!(tried, names);
+    }
 }

@@ -5,6 +5,7 @@
 //! Owns what is written below the target and nothing else. Must never follow a link, leave the
 //! target, or overwrite what was there before it came.
 
+mod file;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;

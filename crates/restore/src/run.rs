@@ -4,7 +4,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::path::Path;
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use strongroom_core::engine::{BackupFacts, CancelToken, Engine, RestoreOrder};
@@ -12,9 +12,10 @@ use strongroom_core::progress::Progress;
 use strongroom_core::{Error, ErrorKind, Result, Retry};
 use strongroom_repository::{Frame, FrameBody, SEGMENT_SIZE_BYTES};
 
+use super::file::{TargetFile, Writer};
 use super::journal::{self, Done, Journal};
 use super::plan::{RestoreOptions, RestorePlan, TargetState, check_room};
-use super::target::{Target, TargetFile};
+use super::target::Target;
 use super::{ContentEvent, ContentSource, MemberInfo};
 
 /// Bytes asked for in one request, at least one segment: small, so that the connections end at
@@ -69,7 +70,8 @@ pub fn run(
     if plan.state != TargetState::Resumable {
         check_room(&needed(plan, &members))?;
     }
-    let (target, (mut journal, done)) = open(plan, manifest_digest)?;
+    let bytes = members.iter().map(|member| member.size).sum();
+    let (target, (mut journal, done)) = open(plan, manifest_digest, bytes)?;
     // From the moment the engine may have changed files they are not compared any more.
     if !done.finishing {
         let written = prepare(&target, members.clone(), &done)?;
@@ -129,7 +131,7 @@ fn needed<'a>(plan: &'a RestorePlan, members: &[MemberInfo]) -> Vec<(&'a Path, u
 }
 
 /// Opens the target and its journal. A journal that is there is read before anything is made.
-fn open(plan: &RestorePlan, manifest_digest: &str) -> Result<(Target, (Journal, Done))> {
+fn open(plan: &RestorePlan, manifest_digest: &str, bytes: u64) -> Result<(Target, (Journal, Done))> {
     let tablespaces: Vec<(String, String)> = plan
         .tablespaces
         .iter()
@@ -138,10 +140,10 @@ fn open(plan: &RestorePlan, manifest_digest: &str) -> Result<(Target, (Journal, 
     match plan.state {
         TargetState::Resumable => {
             let begun = Journal::resume(&plan.target, &tablespaces)?;
-            Ok((Target::open(plan)?, begun))
+            Ok((Target::open(plan, bytes)?, begun))
         }
         TargetState::Absent | TargetState::Empty => {
-            let target = Target::open(plan)?;
+            let target = Target::open(plan, bytes)?;
             let journal = Journal::begin(&plan.target, manifest_digest, tablespaces)?;
             Ok((target, (journal, Done::default())))
         }
@@ -224,7 +226,8 @@ fn stream_all(shared: &Shared<'_>, streams: usize) -> Result<()> {
     std::thread::scope(|scope| {
         for _ in 0..streams {
             let written = written.clone();
-            scope.spawn(move || stream(shared, &written));
+            let writer = Writer::beside(scope);
+            scope.spawn(move || stream(shared, &written, writer));
         }
         drop(written);
         settle(shared, &waiting);
@@ -255,14 +258,14 @@ fn fail(shared: &Shared<'_>, error: Error) {
 }
 
 /// One connection: takes batches until none is left or somebody failed.
-fn stream(shared: &Shared<'_>, written: &Sender<Vec<(u64, u32)>>) {
+fn stream(shared: &Shared<'_>, written: &Sender<Vec<(u64, u32)>>, mut writer: Writer) {
     loop {
         if lock(&shared.failed).is_some() || shared.cancel.check().is_err() {
             return;
         }
         let Some(mut batch) = lock(&shared.batches).pop_front() else { return };
         let mut tries = 1;
-        while let Err(error) = write_batch(shared, &mut batch, written) {
+        while let Err(error) = write_batch(shared, &mut batch, written, &mut writer) {
             let again = error.retry() == Retry::Later
                 && matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Damage)
                 && tries < TRIES_MAX;
@@ -290,8 +293,10 @@ fn write_batch(
     shared: &Shared<'_>,
     batch: &mut Vec<(u64, u32)>,
     written: &Sender<Vec<(u64, u32)>>,
+    writer: &mut Writer,
 ) -> Result<()> {
-    let mut intake = Intake::new(shared, batch);
+    writer.abandon();
+    let mut intake = Intake::new(shared, batch, writer);
     let mut ended = false;
     let streamed = shared.source.content(batch, &mut |event| {
         shared.cancel.check()?;
@@ -322,7 +327,8 @@ fn write_batch(
 struct Intake<'a> {
     shared: &'a Shared<'a>,
     wanted: HashSet<(u64, u32)>,
-    open: Option<(u64, TargetFile)>,
+    open: Option<(u64, Arc<TargetFile>)>,
+    writer: &'a mut Writer,
     /// The segment that is arriving, and how much of it is here.
     current: Option<(u64, u32)>,
     received: u64,
@@ -330,11 +336,12 @@ struct Intake<'a> {
 }
 
 impl<'a> Intake<'a> {
-    fn new(shared: &'a Shared<'a>, wanted: &[(u64, u32)]) -> Self {
+    fn new(shared: &'a Shared<'a>, wanted: &[(u64, u32)], writer: &'a mut Writer) -> Self {
         Self {
             shared,
             wanted: wanted.iter().copied().collect(),
             open: None,
+            writer,
             current: None,
             received: 0,
             finished: Vec::new(),
@@ -354,7 +361,7 @@ impl<'a> Intake<'a> {
         }
         if self.open.as_ref().is_none_or(|(member, _)| *member != frame.member) {
             let member = member_at(self.shared.members, frame.member).ok_or_else(not_asked_for)?;
-            self.open = Some((frame.member, self.shared.target.writer(&member.path)?));
+            self.open = Some((frame.member, Arc::new(self.shared.target.writer(member)?)));
         }
         let (_, file) = self.open.as_ref().expect("it was opened just now");
         let length = match &frame.body {
@@ -366,8 +373,8 @@ impl<'a> Intake<'a> {
             return Err(not_asked_for());
         }
         match &frame.body {
-            FrameBody::Data(data) => file.write_at(data, frame.offset)?,
-            FrameBody::Fill { byte, length } => file.fill_at(*byte, *length, frame.offset)?,
+            FrameBody::Data(data) => self.writer.write_at(file, data, frame.offset)?,
+            FrameBody::Fill { byte, length } => self.writer.fill_at(file, *byte, *length, frame.offset)?,
         }
         self.received += length;
         self.shared.progress.add_done(length);
@@ -381,6 +388,9 @@ impl<'a> Intake<'a> {
         }
         if !self.wanted.remove(&at) {
             return Err(not_asked_for());
+        }
+        if let Some((_, file)) = &self.open {
+            self.writer.flush(file)?;
         }
         self.finished.push(at);
         (self.current, self.received) = (None, 0);

@@ -1,21 +1,21 @@
 //! Files below the target. Every open is resolved by the kernel beneath a directory we hold, with
 //! no link followed (faults.md H02).
 
-use std::cell::Cell;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, FileExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags, Timespec, Timestamps};
 use strongroom_core::member::{MemberKind, MemberPath};
 use strongroom_core::{Error, ErrorKind, Result};
 
+use super::file::TargetFile;
 use super::plan::{RestorePlan, unusable};
-use super::{MemberInfo, journal};
+use super::{MemberInfo, file, journal};
 
 const BENEATH: ResolveFlags =
     ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
@@ -24,6 +24,8 @@ const BENEATH: ResolveFlags =
 pub(crate) struct Target {
     data: Root,
     tablespaces: Vec<(String, Root)>,
+    /// More than the page cache should be asked to keep.
+    is_big: bool,
 }
 
 struct Root {
@@ -50,13 +52,15 @@ struct Place<'a> {
 }
 
 impl Target {
-    pub(crate) fn open(plan: &RestorePlan) -> Result<Self> {
+    /// `bytes` is how much will be written in all.
+    pub(crate) fn open(plan: &RestorePlan, bytes: u64) -> Result<Self> {
         let tablespaces = plan
             .tablespaces
             .iter()
             .map(|space| Ok((space.id.clone(), Root::open(&space.target)?)))
             .collect::<Result<_>>()?;
-        Ok(Self { data: Root::open(&plan.target)?, tablespaces })
+        let is_big = bytes > file::CACHED_BYTES_MAX;
+        Ok(Self { data: Root::open(&plan.target)?, tablespaces, is_big })
     }
 
     /// `data/` is the data directory, `wal/` its log directory, `tablespace/<id>/` as mapped;
@@ -113,11 +117,16 @@ impl Target {
     }
 
     /// Opens a prepared file for writing at positions.
-    pub(crate) fn writer(&self, path: &MemberPath) -> Result<TargetFile> {
-        let place =
-            self.place(path)?.ok_or_else(|| Error::internal("a member that is not written was asked for"))?;
-        let file = open_beneath(&place, OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, 0)?;
-        Ok(TargetFile { file, path: place.root.path.join(&place.below), kept_from: Cell::new(None) })
+    pub(crate) fn writer(&self, member: &MemberInfo) -> Result<TargetFile> {
+        let place = self
+            .place(&member.path)?
+            .ok_or_else(|| Error::internal("a member that is not written was asked for"))?;
+        let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let cached = open_beneath(&place, flags, 0)?;
+        let is_direct = self.is_big && member.size >= file::DIRECT_FILE_BYTES_MIN;
+        // Not every file system can; then it goes through the cache.
+        let direct = is_direct.then(|| open_beneath(&place, flags | OFlags::DIRECT, 0).ok()).flatten();
+        Ok(TargetFile::new(cached, direct, place.root.path.join(&place.below)))
     }
 
     /// Sets mode and time of a finished member and checks a file's size.
@@ -179,45 +188,4 @@ fn open_beneath(place: &Place<'_>, flags: OFlags, mode: u32) -> Result<File> {
     rustix::fs::openat2(&place.root.directory, &place.below, flags, Mode::from_raw_mode(mode), BENEATH)
         .map(File::from)
         .map_err(|error| unusable(&place.root.path.join(&place.below), &error.into()))
-}
-
-/// Written bytes are handed to the disk in pieces of this size, so that no sync has much to do.
-const WRITEBACK_BYTES: u64 = 8 << 20;
-
-/// One file being written, front to back.
-pub(crate) struct TargetFile {
-    file: File,
-    path: PathBuf,
-    /// Where the bytes begin that were not handed to the disk yet.
-    kept_from: Cell<Option<u64>>,
-}
-
-impl TargetFile {
-    pub(crate) fn write_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
-        self.file.write_all_at(bytes, offset).map_err(|error| unusable(&self.path, &error))?;
-        let (from, end) = (self.kept_from.get().unwrap_or(offset), offset + bytes.len() as u64);
-        self.kept_from.set(Some(from));
-        if end.saturating_sub(from) >= WRITEBACK_BYTES {
-            // A hint only: asks for writing now, waits for nothing. The sync at the end decides.
-            let length = std::num::NonZeroU64::new(end.saturating_sub(from));
-            let _ = rustix::fs::fadvise(&self.file, from, length, rustix::fs::Advice::DontNeed);
-            self.kept_from.set(Some(end));
-        }
-        Ok(())
-    }
-
-    /// Zeroes are holes already: the file was made with its full length.
-    pub(crate) fn fill_at(&self, byte: u8, length: u64, offset: u64) -> Result<()> {
-        if byte == 0 {
-            return Ok(());
-        }
-        let block = vec![byte; length.min(1 << 20) as usize];
-        let mut written = 0;
-        while written < length {
-            let now = (length - written).min(block.len() as u64);
-            self.write_at(&block[..now as usize], offset + written)?;
-            written += now;
-        }
-        Ok(())
-    }
 }

@@ -1,8 +1,10 @@
 //! Reading a backup: its plan, its members, its content. Streams are bounded: the reader waits for
 //! the connection, and ends when the connection does.
 
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::task::{Poll, ready};
 
 use axum::body::Body;
 use axum::extract::{Path, State};
@@ -23,8 +25,11 @@ use super::{Answer, Refusal, reference};
 use crate::app::App;
 use crate::body;
 
-/// Pieces between the reading thread and the connection (about 128 KiB each).
-const PIECES_AHEAD: usize = 32;
+/// Loads between the reading thread and the connection.
+const LOADS_AHEAD: usize = 8;
+/// Pieces, about 128 KiB each, go over in loads of about this size: waking the connection for each
+/// of them costs more than sending it.
+const LOAD_BYTES: usize = 512 << 10;
 /// Member lines are sent in pieces of about this size.
 const LINES_BYTES: usize = 64 << 10;
 const SEGMENTS_MAX: usize = 4096;
@@ -39,7 +44,29 @@ pub(crate) async fn plan(
     Ok(Json((&facts.await.map_err(Refusal::of(&id))?).into()))
 }
 
-type Pieces = mpsc::Sender<Result<Bytes>>;
+/// The sending end of a body, in the reading thread.
+struct Pieces {
+    loads: mpsc::Sender<Result<Vec<Bytes>>>,
+    load: Vec<Bytes>,
+    bytes: usize,
+}
+
+impl Pieces {
+    /// Waits for the connection when it is slow; fails when it is gone.
+    fn send(&mut self, piece: Vec<u8>) -> Result<()> {
+        self.bytes += piece.len();
+        self.load.push(piece.into());
+        if self.bytes < LOAD_BYTES {
+            return Ok(());
+        }
+        self.flush()
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        self.bytes = 0;
+        self.loads.blocking_send(Ok(std::mem::take(&mut self.load))).map_err(|_| gone())
+    }
+}
 
 fn gone() -> Error {
     Error::new(ErrorKind::Cancelled, "The caller went away.")
@@ -50,20 +77,34 @@ fn gone() -> Error {
 fn stream(
     kind: &'static str,
     place: OwnedSemaphorePermit,
-    work: impl FnOnce(&Pieces) -> Result<()> + Send + 'static,
+    work: impl FnOnce(&mut Pieces) -> Result<()> + Send + 'static,
 ) -> Response {
-    let (pieces, mut queue) = mpsc::channel(PIECES_AHEAD);
+    let (loads, mut queue) = mpsc::channel(LOADS_AHEAD);
     tokio::task::spawn_blocking(move || {
-        let ended = catch_unwind(AssertUnwindSafe(|| work(&pieces)));
+        let mut pieces = Pieces { loads, load: Vec::new(), bytes: 0 };
+        let ended = catch_unwind(AssertUnwindSafe(|| {
+            work(&mut pieces)?;
+            pieces.flush()
+        }));
         if let Err(error) = ended.unwrap_or_else(|_| Err(Error::internal("a reading thread panicked"))) {
             tracing::warn!("A stream ended early: {}", error.chain());
             // The connection breaks here; a reader that got no end knows that it has not all.
-            let _ = pieces.blocking_send(Err(error));
+            let _ = pieces.loads.blocking_send(Err(error));
         }
     });
+    let mut load = VecDeque::new();
     let body = Body::from_stream(futures_util::stream::poll_fn(move |context| {
         let _held = &place;
-        queue.poll_recv(context)
+        loop {
+            if let Some(piece) = load.pop_front() {
+                return Poll::Ready(Some(Ok(piece)));
+            }
+            match ready!(queue.poll_recv(context)) {
+                Some(Ok(next)) => load = VecDeque::from(next),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => return Poll::Ready(None),
+            }
+        }
     }));
     ([(CONTENT_TYPE, kind)], body).into_response()
 }
@@ -101,7 +142,7 @@ pub(crate) async fn members(
             serde_json::to_writer(&mut lines, &line).map_err(Error::internal)?;
             lines.push(b'\n');
             if lines.len() >= LINES_BYTES {
-                pieces.blocking_send(Ok(std::mem::take(&mut lines).into())).map_err(|_| gone())?;
+                pieces.send(std::mem::take(&mut lines))?;
             }
             Ok(())
         });
@@ -115,7 +156,7 @@ pub(crate) async fn members(
             serde_json::to_writer(&mut lines, &failure).map_err(Error::internal)?;
             lines.push(b'\n');
         }
-        pieces.blocking_send(Ok(lines.into())).map_err(|_| gone())
+        pieces.send(lines)
     }))
 }
 
@@ -144,8 +185,6 @@ pub(crate) async fn content(
     };
     let (request, place, reader) = opened.await.map_err(Refusal::of(&id))?;
     Ok(stream("application/octet-stream", place, move |pieces| {
-        Service::content_stream(&reader, &request.segments, id.as_str(), &mut |piece| {
-            pieces.blocking_send(Ok(piece.into())).map_err(|_| gone())
-        })
+        Service::content_stream(&reader, &request.segments, id.as_str(), &mut |piece| pieces.send(piece))
     }))
 }
