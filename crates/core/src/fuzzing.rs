@@ -4,6 +4,7 @@
 use crate::limits;
 use crate::member::MemberPath;
 use crate::network::SourceNetworks;
+use crate::policy::{StartWindow, Weekdays};
 use crate::text::{BackupName, Description, InstanceName};
 
 /// A name, and a parser that may be fed anything: it must not panic, nor take more memory than is in
@@ -15,8 +16,26 @@ pub type Target = (&'static str, fn(&[u8]) -> bool);
 pub type Seed = (&'static str, &'static str, fn() -> Vec<u8>);
 
 /// Every target by its name.
-pub const TARGETS: &[Target] =
-    &[("core-member-path", member_path), ("core-networks", networks), ("core-texts", texts)];
+pub const TARGETS: &[Target] = &[
+    ("core-member-path", member_path),
+    ("core-networks", networks),
+    ("core-policies", policies),
+    ("core-texts", texts),
+];
+
+/// What is taken of a policy is shown in words that are taken as the same.
+fn policies(bytes: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(bytes) else { return false };
+    let (window, start) = (StartWindow::parse(text), StartWindow::parse_start(text));
+    let days = Weekdays::parse(text);
+    for window in [&window, &start].into_iter().flatten() {
+        assert_eq!(StartWindow::parse(&window.to_string()).as_ref().ok(), Some(window), "{text:?}");
+    }
+    if let Ok(days) = &days {
+        assert_eq!(Weekdays::parse(&days.to_string()).as_ref().ok(), Some(days), "{text:?}");
+    }
+    window.is_ok() || start.is_ok() || days.is_ok()
+}
 
 fn texts(bytes: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(bytes) else { return false };

@@ -104,3 +104,24 @@ pub const SIGNATURE_SKEW_S_MAX: i64 = 900;
 pub const REFUSAL_WINDOW_S: i64 = 60;
 /// Sources of refusals that are told apart in a window; those beyond are counted together.
 pub const REFUSAL_SOURCES_MAX: usize = 64;
+
+/// Days that automated backups may be kept (contract 3.14).
+pub const KEEP_DAYS_MAX: u16 = 732;
+/// How often the scheduler looks for automated backups that are due.
+pub const SCHEDULE_INTERVAL_MS: u64 = 2_000;
+/// Automated backups that wait for a worker, of all projects and of one; more stay due, so that no
+/// project's many instances stand before another's few (faults.md T04).
+pub const AUTOMATED_WAITING_MAX: usize = 32;
+pub const AUTOMATED_WAITING_OF_PROJECT_MAX: usize = 4;
+/// What began in a future further away than this began by a clock that was wrong, and counts for nothing.
+pub const SCHEDULE_CLOCK_STEP_S: i64 = 2 * 60 * 60;
+/// How often backups are looked through for what is to go by a rule.
+pub const RETENTION_INTERVAL_S: u64 = 10 * 60;
+/// Backups of one instance that one look takes on to remove; the next look goes on.
+pub const RETENTION_BATCH_MAX: usize = 50;
+/// Nothing goes by a rule when the clock moved further than this by itself (faults.md T01), or when the
+/// server was away for longer than that, which a wrong clock looks like.
+pub const RETENTION_CLOCK_STEP_S: i64 = 10 * 60;
+pub const RETENTION_ABSENCE_S: i64 = 7 * 24 * 60 * 60;
+/// After a policy was shortened nothing more goes by it for so long: the change can be undone.
+pub const RETENTION_GRACE_S: i64 = 60 * 60;

@@ -82,6 +82,16 @@ fn heartbeats_come_often_enough() {
     const { assert!(SOURCE_SLOT_RELEASE_TIMEOUT_MS < 120_000, "a slot goes within two minutes") };
 }
 
+/// An automated backup begins soon after its moment, and what is over is looked for within the time
+/// that the guide tells; a change of a policy can be undone before anything goes by it.
+#[test]
+fn schedules_and_rules_act_as_often_as_is_told() {
+    const { assert!(SCHEDULE_INTERVAL_MS <= 5_000) };
+    const { assert!(RETENTION_INTERVAL_S <= 600) };
+    const { assert!(RETENTION_GRACE_S.cast_unsigned() > RETENTION_INTERVAL_S) };
+    const { assert!(AUTOMATED_WAITING_OF_PROJECT_MAX < AUTOMATED_WAITING_MAX) };
+}
+
 /// All tries of a job, with their back-off doubled each time, begin within two minutes of waiting.
 #[test]
 fn back_off_does_not_grow_beyond_the_promise() {
