@@ -86,6 +86,9 @@ fn field(path: &str) -> Field {
         "user" => Field::User,
         "password" => Field::Password,
         "tls" => Field::Tls,
+        "keep_days" => Field::KeepDays,
+        "start_time" => Field::StartTime,
+        "period" => Field::Period,
         "" => Field::Body,
         _ => Field::Other,
     }
@@ -150,6 +153,32 @@ pub(crate) fn text<'a>(object: &'a Map<String, Value>, key: &str, named: &str) -
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),
         Some(_) => Err(Error::parameter(Field::Body, format!("{named}: must be a string"))),
+    }
+}
+
+/// A whole number: missing, of another type, or there. One that is too large is the largest there is.
+pub(crate) fn integer(object: &Map<String, Value>, key: &str, named: &str) -> Result<Option<i64>> {
+    let wrong = || Error::parameter(Field::Body, format!("{named}: must be a whole number"));
+    match object.get(key) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Number(number)) => {
+            let large = number.as_u64().map(|_| i64::MAX);
+            number.as_i64().or(large).map(Some).ok_or_else(wrong)
+        }
+        Some(_) => Err(wrong()),
+    }
+}
+
+/// A member of an object that must be there, and be an object.
+pub(crate) fn member<'a>(
+    object: &'a Map<String, Value>,
+    key: &str,
+    named: &str,
+) -> Result<&'a Map<String, Value>> {
+    match object.get(key) {
+        Some(Value::Object(member)) => Ok(member),
+        Some(_) => Err(Error::parameter(Field::Body, format!("{named}: must be an object"))),
+        None => Err(Error::parameter(Field::Body, format!("{named}: is missing"))),
     }
 }
 

@@ -73,6 +73,15 @@ struct PhaseLabels {
 const SOURCE: &str = "source";
 const STORED: &str = "stored";
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PunctualityLabels {
+    punctuality: &'static str,
+}
+
+/// Whether an automated backup began in its window, or after it.
+const IN_WINDOW: &str = "in_window";
+const LATE: &str = "late";
+
 /// Walking a large repository takes its time: its size is measured at most so often.
 const REPOSITORY_MEASURED_EVERY: Duration = Duration::from_mins(1);
 
@@ -95,6 +104,10 @@ pub(crate) struct Metrics {
     backup_bytes: Family<KindLabels, Counter>,
     verify_failures: Family<ReasonLabels, Counter>,
     corrupt_objects: Counter,
+    policies: Gauge,
+    oldest_due: Gauge,
+    policy_begun: Family<PunctualityLabels, Counter>,
+    policy_expired: Counter,
     repository_bytes: Gauge,
     /// When the repository was last measured.
     measured: tokio::sync::Mutex<Option<Instant>>,
@@ -125,11 +138,18 @@ impl Metrics {
             backup_bytes: Family::default(),
             verify_failures: Family::default(),
             corrupt_objects: Counter::default(),
+            policies: Gauge::default(),
+            oldest_due: Gauge::default(),
+            policy_begun: Family::default(),
+            policy_expired: Counter::default(),
             repository_bytes: Gauge::default(),
             measured: tokio::sync::Mutex::new(None),
         };
         for kind in [SOURCE, STORED] {
             metrics.backup_bytes.get_or_create(&KindLabels { kind }).inc_by(0);
+        }
+        for punctuality in [IN_WINDOW, LATE] {
+            metrics.policy_begun.get_or_create(&PunctualityLabels { punctuality }).inc_by(0);
         }
         for reason in VERIFY_FAILURES {
             metrics.verify_failures.get_or_create(&ReasonLabels { reason }).inc_by(0);
@@ -180,6 +200,7 @@ impl Metrics {
             self.oldest_pending.clone(),
         );
         self.register_work(&mut registry);
+        self.register_policies(&mut registry);
     }
 
     fn register_work(&self, registry: &mut Registry) {
@@ -207,6 +228,29 @@ impl Metrics {
             "strongroom_repository_bytes",
             "Bytes of all objects, measured once a minute",
             self.repository_bytes.clone(),
+        );
+    }
+
+    fn register_policies(&self, registry: &mut Registry) {
+        registry.register(
+            "strongroom_policy_instances",
+            "Instances with automated backups",
+            self.policies.clone(),
+        );
+        registry.register(
+            "strongroom_policy_oldest_due_seconds",
+            "How long the automated backup that is due for longest has not begun",
+            self.oldest_due.clone(),
+        );
+        registry.register(
+            "strongroom_policy_backups_begun",
+            "Automated backups that were begun, in their window or late",
+            self.policy_begun.clone(),
+        );
+        registry.register(
+            "strongroom_policy_backups_expired",
+            "Automated backups whose days were over",
+            self.policy_expired.clone(),
         );
     }
 
@@ -275,6 +319,13 @@ impl Metrics {
             Measurement::CorruptObjects { count } => {
                 self.corrupt_objects.inc_by(count);
             }
+            Measurement::PolicyBegun { is_late } => {
+                let punctuality = if is_late { LATE } else { IN_WINDOW };
+                self.policy_begun.get_or_create(&PunctualityLabels { punctuality }).inc();
+            }
+            Measurement::PolicyExpired { count } => {
+                self.policy_expired.inc_by(count);
+            }
         }
     }
 
@@ -309,6 +360,8 @@ impl Metrics {
                 self.restore_measured.get_or_create(&labels).set(seconds);
             }
         }
+        self.policies.set(gauge(reading.policies));
+        self.oldest_due.set(reading.oldest_due_ms.unwrap_or(0) / 1000);
         self.oldest_pending.set(reading.oldest_pending_ms.unwrap_or(0) / 1000);
         self.leases_lost.set(gauge(reading.leases_lost));
     }
@@ -357,6 +410,8 @@ mod tests {
         metrics.count(Measurement::Backup { source_bytes: 400, stored_bytes: 1 });
         metrics.count(Measurement::VerifyFailed { reason: "damage" });
         metrics.count(Measurement::CorruptObjects { count: 3 });
+        metrics.count(Measurement::PolicyBegun { is_late: true });
+        metrics.count(Measurement::PolicyExpired { count: 2 });
         let mut page = String::new();
         encode(&mut page, &metrics.registry.lock().unwrap()).unwrap();
         let page = as_plain_text(&page);
@@ -369,6 +424,9 @@ mod tests {
             "strongroom_backup_bytes_total{kind=\"stored\"} 61",
             "strongroom_verify_failures_total{reason=\"damage\"} 1",
             "strongroom_scrub_corrupt_objects_total 3",
+            "strongroom_policy_backups_begun_total{punctuality=\"in_window\"} 0",
+            "strongroom_policy_backups_begun_total{punctuality=\"late\"} 1",
+            "strongroom_policy_backups_expired_total 2",
         ] {
             assert!(page.lines().any(|found| found == line), "{line} is not in\n{page}");
         }

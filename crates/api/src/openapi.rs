@@ -49,6 +49,10 @@ pub(crate) const fn post(path: &'static str, summary: &'static str, answer: &'st
     operation_of("post", path, summary, answer)
 }
 
+pub(crate) const fn put(path: &'static str, summary: &'static str, answer: &'static str) -> Operation {
+    operation_of("put", path, summary, answer)
+}
+
 pub(crate) const fn delete(path: &'static str, summary: &'static str, answer: &'static str) -> Operation {
     operation_of("delete", path, summary, answer)
 }

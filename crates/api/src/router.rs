@@ -31,6 +31,9 @@ const V1: &[Route] = &[
     ("/rds/v1/{project_id}/backups/{backup_id}", &["delete"], || delete(v1::backups::remove)),
     ("/rds/v1/{project_id}/instances", &["get"], || get(v1::instances::list)),
     ("/rds/v1/{project_id}/instances/{node_id}", &["get"], || get(v1::instances::show)),
+    ("/rds/v1/{project_id}/instances/{node_id}/backups/policy", &["get", "put"], || {
+        get(v1::policies::show).put(v1::policies::set)
+    }),
     ("/rds/v1/{project_id}/datastores/{engine}/versions", &["get"], || get(v1::datastores::versions)),
     ("/rds/v1/{project_id}/jobs/{job_id}", &["get"], || get(v1::jobs::show)),
 ];
@@ -38,6 +41,9 @@ const V1: &[Route] = &[
 const V3: &[Route] = &[
     ("/v3/{project_id}/backups", &["get", "post"], || get(v3::backups::list).post(v3::backups::create)),
     ("/v3/{project_id}/backups/{backup_id}", &["delete"], || delete(v3::backups::remove)),
+    ("/v3/{project_id}/instances/{instance_id}/backups/policy", &["get", "put"], || {
+        get(v3::policies::show).put(v3::policies::set)
+    }),
     ("/v3/{project_id}/jobs", &["get"], || get(v3::jobs::show)),
 ];
 
@@ -60,6 +66,10 @@ const NATIVE: &[Route] = &[
         get(native::instances::show).delete(native::instances::remove)
     }),
     ("/strongroom/v1/instances/{instance}/check", &["post"], || post(native::instances::check)),
+    ("/strongroom/v1/instances/{instance}/policy", &["get", "put"], || {
+        get(native::policies::show).put(native::policies::set)
+    }),
+    ("/strongroom/v1/retention/resume", &["post"], || post(native::policies::resume)),
     ("/strongroom/v1/backups", &["get", "post"], || get(native::backups::list).post(native::backups::create)),
     ("/strongroom/v1/backups/{backup}", &["get", "delete"], || {
         get(native::backups::show).delete(native::backups::remove)

@@ -8,7 +8,7 @@ use crate::Catalog;
 use crate::transaction::reading;
 
 /// The rule, and the statement that finds the rows breaking it.
-const RULES: [(&str, &str); 7] = [
+const RULES: [(&str, &str); 9] = [
     (
         "every BUILDING backup has a live job of its own",
         "SELECT b.id FROM backups b WHERE b.state = 'building' AND NOT EXISTS (
@@ -39,6 +39,15 @@ const RULES: [(&str, &str); 7] = [
         "a backup belongs to the project of its instance",
         "SELECT b.id FROM backups b JOIN instances i ON i.id = b.instance_id
          WHERE i.project_id <> b.project_id",
+    ),
+    (
+        "a policy belongs to the project of its instance, which is not retired",
+        "SELECT p.instance_id FROM policies p JOIN instances i ON i.id = p.instance_id
+         WHERE i.project_id <> p.project_id OR i.state = 'retired'",
+    ),
+    (
+        "every automated backup was begun for one moment",
+        "SELECT s.backup_id FROM policy_starts s GROUP BY s.backup_id HAVING COUNT(*) > 1",
     ),
     (
         "the quota counts the manual backups that exist",

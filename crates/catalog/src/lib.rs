@@ -8,6 +8,7 @@
 //! | instances, their passwords sealed | where the sources are | partly: manifests name them, passwords are typed again |
 //! | backups that are COMPLETED | what callers see and ask for | yes, all of them |
 //! | backups BUILDING, FAILED or DELETING, and jobs | durable wishes and work in progress | no: work in progress ends with the catalog |
+//! | policies, and what was begun by them | when backups begin by themselves, how long they stay | no: they are set anew |
 //! | verifications | when a backup was last proved good | no: a backup is verified again |
 //! | quotas | how many manual backups a project may have | the count yes, the limit is configuration |
 //! | audit events, each with the digest of the one before | who did what | no |
@@ -27,7 +28,7 @@
 //!   caller may ask what time a shared database has, and count from there.
 //! * Hints between processes are never needed: whoever misses one finds the work by polling.
 //! * Transactions lock rows in one order, so that they cannot wait for one another in a circle:
-//!   instance, job, backup, quota, outbox, audit head.
+//!   instance, policy, job, backup, quota, outbox, audit head.
 //!
 //! It must never know HTTP, an engine, or a byte of a backup.
 
@@ -44,6 +45,7 @@ mod invariants;
 mod job;
 mod migration;
 mod outbox;
+mod policy;
 mod quota;
 mod reading;
 mod row;
@@ -66,12 +68,13 @@ use strongroom_core::Result;
 use strongroom_core::time::Randomness;
 
 pub use audit::{AuditEvent, AuditRecord};
-pub use backup::{BackupFilter, BackupSlice, Cursor, DeleteAdmitted, Published};
+pub use backup::{BackupFilter, BackupSlice, Cursor, Deletable, DeleteAdmitted, Published};
 pub use first_start::{FirstRows, FirstStartTurn};
 pub use hints::Hints;
 pub use identity::{AccessKey, AccessKeyOwner, Assignment, Project, Role, User};
 pub use job::{CancelAsked, Claim, JobFilter, Renewal};
 pub use outbox::OutboxEntry;
+pub use policy::{DueStart, Expired, PolicyRow, RetentionRow, StartRow, Started};
 pub use reading::{InstanceReading, MetricsReading};
 pub use session::{Bearer, BearerProject, Credential, SessionRow};
 pub use token::TokenRow;

@@ -12,13 +12,14 @@ use strongroom_core::{Error, ErrorKind, Result};
 use crate::fault::Fault;
 
 /// The steps in their order; the position (from 1) is the version.
-const STEPS: [(&str, &str); 6] = [
+const STEPS: [(&str, &str); 7] = [
     ("identity", include_str!("../migrations/0001_identity.sql")),
     ("instances", include_str!("../migrations/0002_instances.sql")),
     ("work", include_str!("../migrations/0003_work.sql")),
     ("records", include_str!("../migrations/0004_records.sql")),
     ("drills", include_str!("../migrations/0005_drills.sql")),
     ("logins", include_str!("../migrations/0006_logins.sql")),
+    ("policies", include_str!("../migrations/0007_policies.sql")),
 ];
 
 fn migrator() -> Migrator {

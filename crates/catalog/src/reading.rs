@@ -25,6 +25,9 @@ pub struct MetricsReading {
     pub oldest_pending_ms: Option<i64>,
     /// Claims that found an expired lease.
     pub leases_lost: u64,
+    /// Instances with automated backups, and how long the oldest start that is due has waited.
+    pub policies: u64,
+    pub oldest_due_ms: Option<i64>,
     /// Instances that are not retired.
     pub instances: Vec<InstanceReading>,
 }
@@ -48,7 +51,10 @@ impl Catalog {
             let lost: i64 = query_scalar("SELECT CAST(COALESCE(SUM(leases_lost), 0) AS BIGINT) FROM jobs")
                 .fetch_one(&mut **tx)
                 .await?;
+            let (policies, oldest_due_ms) = policies_in_tx(tx, now).await?;
             Ok(MetricsReading {
+                policies,
+                oldest_due_ms,
                 backups: backups_in_tx(tx).await?,
                 jobs: jobs_in_tx(tx).await?,
                 oldest_pending_ms: oldest_pending_in_tx(tx, now).await?,
@@ -84,6 +90,13 @@ async fn oldest_pending_in_tx(tx: &mut Tx, now: Timestamp) -> Result<Option<i64>
          WHERE finished IS NULL AND COALESCE(lease_until, run_at) <= $1";
     let due = query(select).bind(to_micros(now)).fetch_one(&mut **tx).await?.maybe_integer("due")?;
     Ok(due.map(|due| (to_micros(now) - due) / 1_000))
+}
+
+async fn policies_in_tx(tx: &mut Tx, now: Timestamp) -> Result<(u64, Option<i64>), Fault> {
+    let select = "SELECT COUNT(next_due) AS policies, MIN(next_due) AS oldest FROM policies";
+    let row = query(select).fetch_one(&mut **tx).await?;
+    let due = row.maybe_integer("oldest")?.filter(|due| *due <= to_micros(now));
+    Ok((row.unsigned("policies")?, due.map(|due| (to_micros(now) - due) / 1_000)))
 }
 
 async fn instances_in_tx(tx: &mut Tx) -> Result<Vec<InstanceReading>, Fault> {

@@ -2,9 +2,9 @@
 
 use jiff::Timestamp;
 use serde_json::json;
-use strongroom_catalog::{BackupFilter, BackupSlice, Cursor};
+use strongroom_catalog::{BackupFilter, BackupSlice, Cursor, Deletable};
 use strongroom_core::backup::{Backup, BackupState, BackupType, NewBackup};
-use strongroom_core::id::{BackupId, InstanceId, JobId};
+use strongroom_core::id::{BackupId, InstanceId, JobId, ProjectId};
 use strongroom_core::instance::{Instance, InstanceState};
 use strongroom_core::job::{Job, JobKind, JobState, LeaseEpoch};
 use strongroom_core::progress::ProgressReading;
@@ -18,9 +18,9 @@ use crate::parts::Service;
 /// How a backup was referred to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BackupRef {
-    /// The RDS dialects: its id.
+    /// The RDS dialects: its id. They delete manual backups only.
     Id(BackupId),
-    /// Commands and native API: an id or a unique name.
+    /// Commands and native API: an id or a unique name. A delete is obeyed, whatever a rule keeps.
     Any(String),
 }
 
@@ -48,29 +48,7 @@ impl Service {
         scope.require(Action::Operate)?;
         let instance = self.instance_for_backup(scope, &new).await?;
         let job = self.new_job(scope, JobKind::Backup, Some(&instance.id), json!({}));
-        let backup = Backup {
-            id: BackupId::issue(self.uuid(), instance.engine),
-            project_id: scope.project().clone(),
-            instance_id: instance.id.clone(),
-            node_id: instance.node_id,
-            name: new.name,
-            description: new.description,
-            kind: BackupType::Manual,
-            state: BackupState::Building,
-            engine: instance.engine,
-            engine_version: instance.version,
-            lineage_id: instance.lineage_id,
-            job_id: job.id.clone(),
-            created: job.created,
-            finished: None,
-            attempt_id: None,
-            manifest_digest: None,
-            source_bytes: None,
-            stored_bytes: None,
-            warnings: Vec::new(),
-            failure: None,
-            verification: None,
-        };
+        let backup = self.new_backup(&instance, &job, new.name, new.description, BackupType::Manual);
         let job = Job { backup_id: Some(backup.id.clone()), ..job };
         let audit =
             self.audit(scope, "backup.create", backup.id.as_str(), json!({ "name": backup.name.as_str() }));
@@ -107,10 +85,21 @@ impl Service {
         instance: Option<&InstanceId>,
         input: serde_json::Value,
     ) -> Job {
-        let now = self.now();
+        self.job_of(scope.project(), kind, instance, input, self.now())
+    }
+
+    /// A job that is ready at once.
+    pub(crate) fn job_of(
+        &self,
+        project: &ProjectId,
+        kind: JobKind,
+        instance: Option<&InstanceId>,
+        input: serde_json::Value,
+        now: Timestamp,
+    ) -> Job {
         Job {
             id: JobId::issue(self.uuid()),
-            project_id: Some(scope.project().clone()),
+            project_id: Some(project.clone()),
             kind,
             state: JobState::Ready,
             backup_id: None,
@@ -225,7 +214,13 @@ impl Service {
             ..self.new_job(scope, JobKind::Delete, Some(&backup.instance_id), json!({}))
         };
         let audit = self.audit(scope, "backup.delete", backup.id.as_str(), json!({}));
-        let admitted = self.catalog().backup_delete_admit(scope.project(), &backup.id, &job, &audit).await?;
+        let deletable = match wanted {
+            BackupRef::Id(_) => Deletable::Manual,
+            BackupRef::Any(_) => Deletable::Any,
+        };
+        let admitted =
+            self.catalog().backup_delete_admit(scope.project(), &backup.id, deletable, &job, &audit);
+        let admitted = admitted.await?;
         self.wake_worker();
         Ok(admitted.job_id)
     }

@@ -55,6 +55,7 @@ impl Service {
             self.room().await,
             self.kit().await?,
             self.waiting().await?,
+            self.retention_line().await?,
         ];
         lines.extend(self.clock_line());
         for instance in self.instance_list(scope).await? {
@@ -103,6 +104,19 @@ impl Service {
             line("workers", CheckState::Warning, found, WANTED, Some(remedy))
         } else {
             line("workers", CheckState::Ok, "no job waits for long", WANTED, None)
+        })
+    }
+
+    /// Whether rules remove what is over.
+    async fn retention_line(&self) -> Result<CheckLine> {
+        const WANTED: &str = "what is over is removed";
+        Ok(match self.retention_hold().await? {
+            None => line("retention", CheckState::Ok, "acts", WANTED, None),
+            Some(hold) => {
+                let found = format!("held: the clock moved by {} s", hold.moved_ms / 1000);
+                let remedy = "see that the clock is right, then run `strongroom policy resume`";
+                line("retention", CheckState::Warning, found, WANTED, Some(remedy))
+            }
         })
     }
 

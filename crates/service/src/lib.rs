@@ -23,12 +23,14 @@ mod login;
 mod measures;
 mod parts;
 mod passwords;
+mod policies;
 mod procedures;
 mod reading;
 mod recovery_kit;
 mod refusals;
 mod repository_state;
 mod sandbox;
+mod schedule;
 mod shared_time;
 mod signature;
 mod tokens;
@@ -45,17 +47,19 @@ pub use jobs::JobDetail;
 pub use login::{DomainRef, LogIn, ProjectRef, Proof, ScopeWish, Turned, UserRef};
 pub use measures::Measurement;
 pub use parts::{Parts, Service, Settings};
+pub use policies::{PolicyDetail, RetentionHold};
 pub use reading::RestoreFacts;
 pub use recovery_kit::RecoveryKit;
 pub use refusals::Refusal;
+pub use schedule::{Looked, Scheduler};
 pub use shared_time::ClockTrouble;
 pub use signature::{SignedClaim, sha256_hex, signature_of};
 pub use tokens::{IssuedToken, NewToken};
 
 /// What callers see of the catalog's own types.
 pub use strongroom_catalog::{
-    AccessKey, Assignment, BackupFilter, BackupSlice, Bearer, Cursor, MetricsReading, Project, Role,
-    TokenRow, User,
+    AccessKey, Assignment, BackupFilter, BackupSlice, Bearer, Cursor, MetricsReading, Project, RetentionRow,
+    Role, StartRow, TokenRow, User,
 };
 pub use strongroom_repository::{BackupReader, RepositoryStat};
 /// The one writer of restored files.

@@ -21,6 +21,10 @@ pub enum Measurement {
     VerifyFailed { reason: &'static str },
     /// A check of the repository found so many objects that are not as they were written.
     CorruptObjects { count: u64 },
+    /// An automated backup was begun, in its window or after it.
+    PolicyBegun { is_late: bool },
+    /// So many backups were taken on to remove by a rule.
+    PolicyExpired { count: u64 },
 }
 
 /// Kept while nobody asks for the page; the oldest go first.

@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::client::ClientOptions;
-use crate::commands::{access_key, backup, instance, job, project, repository, restore, token, user};
+use crate::commands::{access_key, backup, instance, job, policy, project, repository, restore, token, user};
 use crate::config::{ServeOptions, WorkerOptions};
 use crate::output::Format;
 
@@ -46,6 +46,9 @@ pub(crate) enum Command {
     /// Jobs: list, show, watch, cancel
     #[command(subcommand)]
     Job(job::Verb),
+    /// When backups begin by themselves and how long they stay: show, set
+    #[command(subcommand)]
+    Policy(policy::Verb),
     /// The repository: check, stat, forget
     #[command(subcommand)]
     Repository(repository::Verb),

@@ -1,10 +1,13 @@
-//! `strongroom serve`: API, catalog and a local worker in one process, until it is told to stop.
+//! `strongroom serve`: API, catalog, scheduler and a local worker in one process, until it is told to stop.
 //! `strongroom worker`: the worker alone, beside servers and workers on the same catalog.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use strongroom_api::{ApiSettings, Listen, Pages, TlsFiles};
+use strongroom_core::limits;
 use strongroom_service::work::Worker;
+use strongroom_service::{Scheduler, Service};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
@@ -42,17 +45,31 @@ async fn serve(config: &Config) -> Outcome<()> {
     let settings = ApiSettings { region: config.region.clone(), ..ApiSettings::default() };
     let worker = (!config.no_worker)
         .then(|| tokio::spawn(Worker::new(opened.service.clone()).run(told(stop.clone()))));
+    let scheduler = tokio::spawn(schedule(opened.service.clone(), stop.clone()));
     output::data(format_args!("listening on {endpoint}"));
     let listen = Listen { listener, tls: tls(config) };
     let served = strongroom_api::serve(listen, opened.service.clone(), settings, told(stop)).await;
-    if let (Ok(()), Some(worker)) = (&served, worker) {
-        // It was told to stop as well, and hands back what it cannot finish.
-        let _ = worker.await;
+    if served.is_ok() {
+        // They were told to stop as well; the worker hands back what it cannot finish.
+        let _ = scheduler.await;
+        if let Some(worker) = worker {
+            let _ = worker.await;
+        }
     }
     opened.service.refusals_end().await;
     opened.catalog.close().await;
     tracing::info!("Stopped.");
     Ok(served?)
+}
+
+/// A scheduler that broke would be missed by nobody for days: it begins anew.
+async fn schedule(service: Service, stop: watch::Receiver<bool>) {
+    loop {
+        let scheduler = Scheduler::new(service.clone());
+        let Err(broken) = tokio::spawn(scheduler.run(told(stop.clone()))).await else { return };
+        tracing::error!("The scheduler ended early and begins anew: {broken}");
+        tokio::time::sleep(Duration::from_millis(limits::SCHEDULE_INTERVAL_MS)).await;
+    }
 }
 
 /// A worker without an API. Says on stdout that it works, and where it answers about its health.

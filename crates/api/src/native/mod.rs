@@ -7,6 +7,7 @@ mod error;
 pub(crate) mod instances;
 pub(crate) mod jobs;
 mod operations;
+pub(crate) mod policies;
 mod reference;
 pub(crate) mod repository;
 pub(crate) mod tokens;

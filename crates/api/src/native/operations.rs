@@ -1,7 +1,7 @@
 //! What the document of the native API tells of each route, and of the pages that are for everybody.
 
 use super::wire;
-use crate::openapi::{Collect, Operation, collect, delete, get, post};
+use crate::openapi::{Collect, Operation, collect, delete, get, post, put};
 
 const LIST_QUERY: &[(&str, &str)] = &[
     ("instance", "Only backups of this instance: its id, its node's id or its name"),
@@ -11,6 +11,12 @@ const LIST_QUERY: &[(&str, &str)] = &[
 const JOBS_QUERY: &[(&str, &str)] = &[
     ("state", "Only jobs in this state: ready, leased, succeeded, failed, cancelled"),
     ("limit", "Rows, 1 to 500; 50 when absent"),
+];
+
+const POLICY_QUERY: &[(&str, &str)] = &[
+    ("explain", "true: for each backup of the instance, why it is still here and when it goes"),
+    ("keep_days", "Explain as if automated backups were kept for so many days, 0 to 732"),
+    ("remove_automated", "true, with keep_days 0: as if the automated backups that exist were to go"),
 ];
 
 pub(crate) const OPERATIONS: &[Operation] = &[
@@ -30,12 +36,30 @@ pub(crate) const OPERATIONS: &[Operation] = &[
     get("/strongroom/v1/instances/{instance}", "One instance", "InstanceView"),
     delete("/strongroom/v1/instances/{instance}", "Retire an instance; its backups stay", "Nothing"),
     post("/strongroom/v1/instances/{instance}/check", "Look at the source again", "CheckView"),
+    get(
+        "/strongroom/v1/instances/{instance}/policy",
+        "When automated backups begin and how long they stay",
+        "PolicyView",
+    )
+    .with_query(POLICY_QUERY),
+    put(
+        "/strongroom/v1/instances/{instance}/policy",
+        "Set the policy; what is absent stays as it is",
+        "PolicyView",
+    )
+    .taking("PolicyRequest"),
+    post(
+        "/strongroom/v1/retention/resume",
+        "Say that the clock is right, after rules were held because it moved",
+        "Nothing",
+    ),
     get("/strongroom/v1/backups", "Backups, newest first, by pages", "BackupList").with_query(LIST_QUERY),
     post("/strongroom/v1/backups", "Create a manual backup", "BackupView")
         .taking("BackupRequest")
         .with_status("202"),
     get("/strongroom/v1/backups/{backup}", "One backup with all its facts", "BackupView"),
-    delete("/strongroom/v1/backups/{backup}", "Delete a manual backup", "Accepted").with_status("202"),
+    delete("/strongroom/v1/backups/{backup}", "Delete a backup, manual or automated", "Accepted")
+        .with_status("202"),
     post("/strongroom/v1/backups/{backup}/verify", "Check a backup at a level", "Accepted")
         .taking("CheckRequest")
         .with_status("202"),
@@ -108,6 +132,8 @@ pub(crate) const SCHEMAS: Collect = |out| {
     collect::<wire::InstanceRequest>(out);
     collect::<wire::InstanceAdded>(out);
     collect::<wire::InstanceList>(out);
+    collect::<wire::PolicyRequest>(out);
+    collect::<wire::PolicyView>(out);
     collect::<wire::BackupRequest>(out);
     collect::<wire::BackupList>(out);
     collect::<wire::JobList>(out);

@@ -101,6 +101,83 @@ pub struct InstanceList {
     pub instances: Vec<InstanceView>,
 }
 
+/// `PUT /instances/{instance}/policy`; what is absent stays as it is.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyRequest {
+    /// 1 to 732 days after its end an automated backup goes; 0 switches automated backups off
+    #[schema(minimum = 0, maximum = 732)]
+    pub keep_days: i64,
+    /// One hour in UTC such as `01:00-02:00`, from a quarter of an hour on
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_time: Option<String>,
+    /// Days of the week such as `1,3,5`, where 1 is Monday; all of them when none was ever named
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub period: Option<String>,
+    /// With 0 days: the automated backups that exist go too
+    #[serde(default)]
+    pub remove_automated: bool,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct PolicyView {
+    pub schema: u32,
+    pub instance_id: String,
+    pub instance_name: String,
+    /// Whether automated backups are made
+    pub automated: bool,
+    pub keep_days: u16,
+    /// Remembered while automated backups are off; empty when nobody ever said
+    pub start_time: String,
+    pub period: String,
+    /// The moment inside the window is the same on every day, and another for each instance; in the past
+    /// while the backup waits for its turn
+    pub next_start: Option<String>,
+    pub last_start: Option<PolicyStartView>,
+    /// Set while nothing is removed by a rule
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention_held: Option<RetentionHoldView>,
+    /// With `explain`, newest first
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backups: Option<Vec<BackupFateView>>,
+}
+
+/// An automated backup that was begun.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct PolicyStartView {
+    /// The moment it was begun for
+    pub due: String,
+    pub started: String,
+    pub backup_id: String,
+}
+
+/// The clock moved, and nobody has said yet that it is right.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct RetentionHoldView {
+    pub at: String,
+    pub moved_s: i64,
+}
+
+/// Why a backup is still here, and when it goes.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct BackupFateView {
+    pub id: String,
+    pub name: String,
+    /// `manual` or `auto`
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub status: String,
+    pub created: String,
+    pub finished: Option<String>,
+    /// `manual`, `building`, `deleting`, `automation_off`, `within_keep_days`, `policy_shortened`,
+    /// `protected` or `due`
+    pub why: String,
+    /// The same for people
+    pub explanation: String,
+    /// When a rule removes it, as things stand; null: no rule does
+    pub goes: Option<String>,
+}
+
 /// `POST /backups`; `instance` is an id, a node id or a unique name.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

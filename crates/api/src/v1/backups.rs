@@ -38,11 +38,7 @@ pub(crate) async fn create(
 
 /// Parse, don't validate: what comes out of here cannot be wrong any more.
 fn new_backup(document: &Map<String, Value>) -> Result<NewBackup> {
-    let backup = match document.get("backup") {
-        Some(Value::Object(backup)) => backup,
-        Some(_) => return Err(Error::parameter(Field::Body, "backup: must be an object")),
-        None => return Err(Error::parameter(Field::Body, "backup: is missing")),
-    };
+    let backup = body::member(document, "backup", "backup")?;
     let required = |key: &str, named: &str| -> Result<&str> {
         body::text(backup, key, named)?
             .ok_or_else(|| Error::parameter(Field::Body, format!("{named}: is missing")))

@@ -4,6 +4,8 @@ use axum::extract::{Path, State};
 use axum::{Extension, Json};
 use strongroom_core::backup::InstanceRef;
 use strongroom_core::id::NodeId;
+use strongroom_core::instance::Instance;
+use strongroom_core::policy::BackupPolicy;
 use strongroom_core::{Error, Field};
 use strongroom_service::Scope;
 
@@ -13,8 +15,12 @@ use crate::app::App;
 
 pub(crate) async fn list(State(app): State<App>, Extension(scope): Extension<Scope>) -> Answer<InstanceList> {
     let instances = app.service.instance_list(&scope).await?;
-    let region = &app.settings.region;
-    Ok(Json(InstanceList { instances: instances.iter().map(|row| InstanceRow::new(row, region)).collect() }))
+    let (policies, region) = (app.service.policy_list(&scope).await?, &app.settings.region);
+    let row = |instance: &Instance| {
+        let policy = policies.get(&instance.id).unwrap_or(&BackupPolicy::UNSET);
+        InstanceRow::new(instance, policy, region)
+    };
+    Ok(Json(InstanceList { instances: instances.iter().map(row).collect() }))
 }
 
 pub(crate) async fn show(

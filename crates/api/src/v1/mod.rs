@@ -7,6 +7,7 @@ mod error;
 pub(crate) mod instances;
 pub(crate) mod jobs;
 mod operations;
+pub(crate) mod policies;
 mod wire;
 
 pub(crate) use error::{Refusal, refuse};

@@ -1,7 +1,7 @@
 //! What the document of the v1 dialect tells of each route.
 
 use super::wire;
-use crate::openapi::{Collect, Operation, collect, delete, get, post};
+use crate::openapi::{Collect, Operation, collect, delete, get, post, put};
 use crate::rds;
 
 pub(crate) const OPERATIONS: &[Operation] = &[
@@ -14,6 +14,9 @@ pub(crate) const OPERATIONS: &[Operation] = &[
     delete("/rds/v1/{project_id}/backups/{backup_id}", "Delete a manual backup", "Nothing"),
     get("/rds/v1/{project_id}/instances", "Instances", "InstanceList"),
     get("/rds/v1/{project_id}/instances/{node_id}", "One instance, by its node", "InstanceShown"),
+    get("/rds/v1/{project_id}/instances/{node_id}/backups/policy", "The backup policy", "PolicyShown"),
+    put("/rds/v1/{project_id}/instances/{node_id}/backups/policy", "Set the backup policy", "Nothing")
+        .taking("SetPolicyBody"),
     get("/rds/v1/{project_id}/datastores/{engine}/versions", "Versions of an engine", "DataStoreVersions"),
     get("/rds/v1/{project_id}/jobs/{job_id}", "A job by its id", "JobShown"),
 ];
@@ -28,6 +31,8 @@ pub(crate) const SCHEMAS: Collect = |out| {
     collect::<wire::BackupList>(out);
     collect::<wire::InstanceList>(out);
     collect::<wire::InstanceShown>(out);
+    collect::<wire::PolicyShown>(out);
+    collect::<wire::SetPolicyBody>(out);
     collect::<wire::DataStoreVersions>(out);
     collect::<rds::jobs::JobShown>(out);
     collect::<rds::Nothing>(out);

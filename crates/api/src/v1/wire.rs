@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use strongroom_core::backup::Backup;
 use strongroom_core::instance::{Instance, InstanceState};
+use strongroom_core::policy::BackupPolicy;
 use strongroom_core::size::ByteSize;
 use utoipa::ToSchema;
 
@@ -196,7 +197,7 @@ pub(crate) struct BackupStrategy {
 }
 
 impl InstanceRow {
-    pub(crate) fn new(instance: &Instance, region: &str) -> Self {
+    pub(crate) fn new(instance: &Instance, policy: &BackupPolicy, region: &str) -> Self {
         let empty = || Named { id: String::new() };
         // An instance that is still being registered has no times yet (contract section 3.7).
         let known = |at: Timestamp| match instance.state {
@@ -225,10 +226,55 @@ impl InstanceRow {
                 version: instance.version.clone(),
             },
             db_port: instance.port,
-            // No policies yet: automated backups are off.
-            backup_strategy: BackupStrategy { start_time: String::new(), keep_days: 0 },
+            backup_strategy: BackupStrategy {
+                start_time: start_time(policy),
+                keep_days: policy.keep().days().into(),
+            },
         }
     }
+}
+
+/// When a policy's window opens, also while automated backups are off; empty when nobody ever said.
+fn start_time(policy: &BackupPolicy) -> String {
+    policy.schedule().map_or(String::new(), |schedule| {
+        let (hour, minute) = schedule.window.opens();
+        format!("{hour:02}:{minute:02}:00")
+    })
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct PolicyShown {
+    policy: Policy,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Policy {
+    keepday: u16,
+    starttime: String,
+}
+
+impl From<&BackupPolicy> for PolicyShown {
+    fn from(policy: &BackupPolicy) -> Self {
+        Self { policy: Policy { keepday: policy.keep().days(), starttime: start_time(policy) } }
+    }
+}
+
+/// `PUT …/backups/policy`, for the document; the handler reads it field by field.
+#[derive(Debug, Deserialize, ToSchema)]
+#[expect(dead_code, reason = "describes the request in the document")]
+pub(crate) struct SetPolicyBody {
+    policy: SetPolicy,
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[expect(dead_code, reason = "describes the request in the document")]
+pub(crate) struct SetPolicy {
+    /// Days; 0 switches automated backups off
+    #[schema(minimum = 0, maximum = 732)]
+    keepday: u16,
+    /// `hh:mm:ss` or `hh:mm` in UTC; rounded down to a quarter of an hour
+    #[schema(pattern = "^([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9])?$")]
+    starttime: String,
 }
 
 #[derive(Debug, Serialize, ToSchema)]

@@ -4,6 +4,7 @@ pub(crate) mod backups;
 mod error;
 pub(crate) mod jobs;
 mod operations;
+pub(crate) mod policies;
 mod wire;
 
 pub(crate) use error::{Refusal, refuse};

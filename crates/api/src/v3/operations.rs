@@ -1,7 +1,7 @@
 //! What the document of the v3 dialect tells of each route.
 
 use super::wire;
-use crate::openapi::{Collect, Operation, collect, delete, get, post};
+use crate::openapi::{Collect, Operation, collect, delete, get, post, put};
 use crate::rds;
 
 const BACKUPS_QUERY: &[(&str, &str)] = &[
@@ -21,6 +21,9 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         .with_query(BACKUPS_QUERY),
     post("/v3/{project_id}/backups", "Create a manual backup", "BackupCreated").taking("CreateBackupBody"),
     delete("/v3/{project_id}/backups/{backup_id}", "Delete a manual backup", "Nothing"),
+    get("/v3/{project_id}/instances/{instance_id}/backups/policy", "The backup policy", "PolicyShown"),
+    put("/v3/{project_id}/instances/{instance_id}/backups/policy", "Set the backup policy", "Nothing")
+        .taking("SetPolicyBody"),
     get("/v3/{project_id}/jobs", "A job by its id", "JobShown").with_query(JOB_QUERY),
 ];
 
@@ -30,6 +33,8 @@ pub(crate) const SCHEMAS: Collect = |out| {
     collect::<wire::CreateBackupBody>(out);
     collect::<wire::BackupCreated>(out);
     collect::<wire::BackupList>(out);
+    collect::<wire::PolicyShown>(out);
+    collect::<wire::SetPolicyBody>(out);
     collect::<rds::jobs::JobShown>(out);
     collect::<rds::Nothing>(out);
 };

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use strongroom_core::backup::{Backup, BackupState};
+use strongroom_core::policy::BackupPolicy;
 use strongroom_core::size::ByteSize;
 use strongroom_service::BackupSlice;
 use utoipa::ToSchema;
@@ -141,6 +142,52 @@ pub(super) fn status(state: BackupState) -> &'static str {
 /// Whole KB, rounded up: a backup that is there is never 0.
 fn kilobytes(size: ByteSize) -> u64 {
     size.bytes().div_ceil(1024).max(1)
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct PolicyShown {
+    backup_policy: PolicyView,
+}
+
+/// Both texts are empty while automated backups are off.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct PolicyView {
+    keep_days: u16,
+    start_time: String,
+    period: String,
+}
+
+impl From<&BackupPolicy> for PolicyShown {
+    fn from(policy: &BackupPolicy) -> Self {
+        let schedule = policy.active();
+        let backup_policy = PolicyView {
+            keep_days: policy.keep().days(),
+            start_time: schedule.map(|schedule| schedule.window.to_string()).unwrap_or_default(),
+            period: schedule.map(|schedule| schedule.weekdays.to_string()).unwrap_or_default(),
+        };
+        Self { backup_policy }
+    }
+}
+
+/// `PUT …/backups/policy`, for the document; the handler reads it field by field.
+#[derive(Debug, Deserialize, ToSchema)]
+#[expect(dead_code, reason = "describes the request in the document")]
+pub(crate) struct SetPolicyBody {
+    backup_policy: SetPolicy,
+    /// With 0 days: whether the automated backups that exist stay; they do when absent
+    reserve_backups: Option<bool>,
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[expect(dead_code, reason = "describes the request in the document")]
+pub(crate) struct SetPolicy {
+    /// Days; 0 switches automated backups off, and the other fields may be absent
+    #[schema(minimum = 0, maximum = 732)]
+    keep_days: u16,
+    /// `hh:mm-HH:mm` in UTC, one hour from a quarter of an hour on
+    start_time: Option<String>,
+    /// Days of the week with commas between, 1 is Monday
+    period: Option<String>,
 }
 
 #[cfg(test)]

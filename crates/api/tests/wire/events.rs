@@ -1,13 +1,16 @@
 //! What happens behind the server in a story: the worker's part, and time.
 
+use std::time::Duration;
+
 use strongroom_catalog::{Claim, Published};
-use strongroom_core::backup::Failure;
+use strongroom_core::backup::{Failure, InstanceRef};
 use strongroom_core::engine::EngineKind;
 use strongroom_core::id::{AttemptId, WorkerId};
 use strongroom_core::instance::{Instance, InstanceState};
 use strongroom_core::job::{JobKind, JobState};
 use strongroom_core::size::ByteSize;
 use strongroom_core::time::{Clock, Randomness, from_micros};
+use strongroom_service::Scheduler;
 
 use crate::room::Room;
 use crate::story::Names;
@@ -33,6 +36,7 @@ pub(crate) async fn happen(room: &Room, event: &str, names: &mut Names) {
             let (engine, away) = (EngineKind::PostgreSql, InstanceState::Unreachable);
             learn(&room.add_instance_as(&room.ours, name, engine, away).await, names);
         }
+        ["an", "automated", "backup", "of", name, "completes"] => automated(room, name).await,
         [seconds, "seconds", "pass"] => room.advance_s(seconds.parse().unwrap()),
         ["the", "running", "backup", "completes"] => complete(room).await,
         ["the", "running", "backup", "fails"] => fail(room).await,
@@ -73,6 +77,18 @@ pub(crate) async fn complete(room: &Room) {
     let audit = room.audit(&room.ours, "backup.complete");
     let id = claim.job.backup_id.expect("a backup job has its backup");
     room.catalog.backup_publish(&claim.fence, &id, &published, &audit).await.unwrap();
+}
+
+/// What is owed for the instance is begun now, and completes.
+async fn automated(room: &Room, name: &str) {
+    let wanted = InstanceRef::Any((*name).to_owned());
+    let instance = room.catalog.instance_find(&room.ours.project, &wanted).await.unwrap().unwrap();
+    let owed = room.catalog.policy_find(&room.ours.project, &instance.id).await.unwrap().unwrap();
+    let missing = owed.next_due.unwrap().duration_since(room.clock.now()).as_secs();
+    room.advance_s(missing.max(0) + 1);
+    let mut scheduler = Scheduler::new(room.service.clone());
+    assert_eq!(scheduler.look(Duration::ZERO).await.unwrap().begun, 1);
+    complete(room).await;
 }
 
 async fn fail(room: &Room) {

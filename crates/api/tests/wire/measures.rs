@@ -24,6 +24,10 @@ const FROZEN: &[(&str, &str, &[&str])] = &[
     ("strongroom_auth_failures_total", "counter", &["reason"]),
     ("strongroom_api_request_seconds", "histogram", &["code", "route"]),
     ("strongroom_build_info", "gauge", &["version"]),
+    ("strongroom_policy_instances", "gauge", &[]),
+    ("strongroom_policy_oldest_due_seconds", "gauge", &[]),
+    ("strongroom_policy_backups_begun_total", "counter", &["punctuality"]),
+    ("strongroom_policy_backups_expired_total", "counter", &[]),
 ];
 
 struct Page {

@@ -120,6 +120,7 @@ async fn the_table_of_roles() {
         (Role::Admin, Ask::get(&native("/recovery-kit"))),
         (Role::Viewer, Ask::get(&native("/doctor"))),
     ];
+    let calls: Vec<_> = calls.into_iter().chain(of_policies(&room)).collect();
     let of_roles = strongroom_api::routes().into_iter().filter(|(path, _)| !is_identity(path)).count();
     assert_eq!(calls.len(), of_roles - OPEN_ROUTES, "a route without a row here");
     for (least, ask) in calls {
@@ -131,6 +132,21 @@ async fn the_table_of_roles() {
             assert_eq!(refused, role < least, "{} {} as {role:?}: {}", ask.method, ask.path, reply.text());
         }
     }
+}
+
+fn of_policies(room: &Room) -> [(Role, Ask); 7] {
+    let v1 = room.ours.v1("/instances/none/backups/policy");
+    let v3 = room.ours.v3("/instances/none/backups/policy");
+    let native = "/strongroom/v1/instances/none/policy";
+    [
+        (Role::Viewer, Ask::get(&v1)),
+        (Role::Operator, Ask::new("PUT", &v1)),
+        (Role::Viewer, Ask::get(&v3)),
+        (Role::Operator, Ask::new("PUT", &v3)),
+        (Role::Viewer, Ask::get(native)),
+        (Role::Operator, Ask::new("PUT", native)),
+        (Role::Admin, Ask::post("/strongroom/v1/retention/resume", "")),
+    ]
 }
 
 /// Routes that need no token at all, besides those of Keystone.

@@ -95,6 +95,7 @@ pub(crate) struct Room {
     pub(crate) addr: SocketAddr,
     pub(crate) catalog: Catalog,
     pub(crate) repository: Repository,
+    pub(crate) service: Service,
     pub(crate) clock: Arc<RoomClock>,
     pub(crate) random: Arc<RoomRandomness>,
     pub(crate) ours: Tenant,
@@ -148,11 +149,12 @@ impl Room {
         let shutdown = async {
             let _ = stopped.await;
         };
-        let server = tokio::spawn(serve(Listen { listener, tls }, service, settings, shutdown));
+        let server = tokio::spawn(serve(Listen { listener, tls }, service.clone(), settings, shutdown));
         let room = Self {
             addr,
             catalog,
             repository,
+            service,
             clock,
             random,
             ours: tenant("ours", "a"),
@@ -329,7 +331,8 @@ impl Room {
                 self.catalog.backup_page(project, &BackupFilter::default(), None, 1000).await.unwrap();
             let tokens = self.catalog.token_list(project).await.unwrap();
             let audit = self.catalog.audit_list(project, 10_000).await.unwrap();
-            write!(rows, "{instances:?}{backups:?}{tokens:?}{audit:?}").unwrap();
+            let policies = self.catalog.policy_list(project).await.unwrap();
+            write!(rows, "{instances:?}{backups:?}{tokens:?}{policies:?}{audit:?}").unwrap();
         }
         rows
     }

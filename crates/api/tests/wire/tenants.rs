@@ -54,6 +54,28 @@ async fn foreign(room: &Room) -> Foreign {
     }
 }
 
+/// The policy of a foreign instance and of none, in each dialect.
+fn of_policies(room: &Room, theirs: &Foreign) -> Vec<(Ask, Ask)> {
+    let v1 = r#"{"policy":{"keepday":7,"starttime":"01:00"}}"#;
+    let v3 = r#"{"backup_policy":{"keep_days":7,"start_time":"01:00-02:00","period":"1"}}"#;
+    let native = r#"{"keep_days":7,"start_time":"01:00-02:00"}"#;
+    let mut pairs = Vec::new();
+    for (before, id, after, body) in [
+        (room.ours.v1("/instances"), &theirs.node, "/backups/policy", v1),
+        (room.ours.v3("/instances"), &theirs.instance, "/backups/policy", v3),
+        ("/strongroom/v1/instances".to_owned(), &theirs.instance, "/policy", native),
+    ] {
+        let absent = "0".repeat(id.len());
+        let put = |id: &str| Ask {
+            body: body.as_bytes().to_vec(),
+            ..Ask::new("PUT", &format!("{before}/{id}{after}"))
+        };
+        let get = |id: &str| Ask::get(&format!("{before}/{id}{after}"));
+        pairs.extend([(get(id), get(&absent)), (put(id), put(&absent))]);
+    }
+    pairs
+}
+
 #[tokio::test]
 async fn a14_what_is_foreign_answers_as_what_is_not_there() {
     let room = room().await;
@@ -112,6 +134,7 @@ async fn a14_what_is_foreign_answers_as_what_is_not_there() {
     by_path("DELETE", "/strongroom/v1/tokens", &theirs.token, "", "");
     by_path("DELETE", "/strongroom/v1/access-keys", &theirs.access_key, "", "");
     by_path("GET", "/strongroom/v1/backups?instance=x", &theirs.instance, "", "");
+    pairs.extend(of_policies(&room, &theirs));
     for (foreign, absent) in pairs {
         let what = format!("{} {}", foreign.method, foreign.path);
         let (foreign, absent) = (probe(&room, foreign).await, probe(&room, absent).await);

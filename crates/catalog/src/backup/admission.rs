@@ -15,35 +15,52 @@ use crate::audit::{AuditEvent, audit_in_tx};
 use crate::fault::Fault;
 use crate::row::to_json;
 use crate::transaction::writing;
-use crate::{Catalog, Tx, instance, job, quota};
+use crate::{Catalog, Inner, Tx, instance, job, quota};
 
 impl Catalog {
     /// Stores a backup (BUILDING) and its job (ready). Answers, in this order, `InstanceNotFound`,
     /// `BackupInProgress`, `BackupNameTaken`, `QuotaExceeded`; then nothing was stored.
     pub async fn backup_admit(&self, backup: &Backup, job: &Job, audit: &AuditEvent) -> Result<()> {
-        let belongs = job.kind == JobKind::Backup
-            && job.id == backup.job_id
-            && job.backup_id.as_ref() == Some(&backup.id)
-            && job.instance_id.as_ref() == Some(&backup.instance_id)
-            && job.project_id.as_ref() == Some(&backup.project_id);
-        if !belongs || backup.state != BackupState::Building {
-            return Err(Error::internal("a backup is admitted BUILDING, with a job of its own"));
-        }
+        check_admission(backup, job)?;
         writing!(self, |tx| {
             instance::require_live_in_tx(tx, &self.inner, &backup.project_id, &backup.instance_id).await?;
-            refuse_in_progress_in_tx(tx, &backup.instance_id).await?;
-            let manual = backup.kind == BackupType::Manual;
-            if manual {
-                refuse_name_taken_in_tx(tx, backup).await?;
-            }
-            job::insert_in_tx(tx, &self.inner, job).await?;
-            insert_in_tx(tx, backup).await?;
-            if manual {
-                quota::take_in_tx(tx, &backup.project_id).await?;
-            }
-            audit_in_tx(tx, &self.inner, audit).await
+            admit_in_tx(tx, &self.inner, backup, job, audit).await
         })
     }
+}
+
+/// A backup and a job that belong together.
+pub(crate) fn check_admission(backup: &Backup, job: &Job) -> Result<()> {
+    let belongs = job.kind == JobKind::Backup
+        && job.id == backup.job_id
+        && job.backup_id.as_ref() == Some(&backup.id)
+        && job.instance_id.as_ref() == Some(&backup.instance_id)
+        && job.project_id.as_ref() == Some(&backup.project_id);
+    if belongs && backup.state == BackupState::Building {
+        return Ok(());
+    }
+    Err(Error::internal("a backup is admitted BUILDING, with a job of its own"))
+}
+
+/// Stores backup, job and audit; the caller has locked the instance.
+pub(crate) async fn admit_in_tx(
+    tx: &mut Tx,
+    inner: &Inner,
+    backup: &Backup,
+    job: &Job,
+    audit: &AuditEvent,
+) -> Result<(), Fault> {
+    refuse_in_progress_in_tx(tx, &backup.instance_id).await?;
+    let manual = backup.kind == BackupType::Manual;
+    if manual {
+        refuse_name_taken_in_tx(tx, backup).await?;
+    }
+    job::insert_in_tx(tx, inner, job).await?;
+    insert_in_tx(tx, backup).await?;
+    if manual {
+        quota::take_in_tx(tx, &backup.project_id).await?;
+    }
+    audit_in_tx(tx, inner, audit).await
 }
 
 async fn refuse_in_progress_in_tx(tx: &mut Tx, instance: &InstanceId) -> Result<(), Fault> {

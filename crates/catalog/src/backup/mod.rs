@@ -22,10 +22,11 @@ use crate::row::Columns;
 use crate::transaction::reading;
 use crate::verification::verification_from_row;
 
+pub(crate) use admission::{admit_in_tx, check_admission};
 pub use page::{BackupFilter, BackupSlice, Cursor};
 pub use publication::Published;
 pub(crate) use publication::fail_in_tx;
-pub use removal::DeleteAdmitted;
+pub use removal::{Deletable, DeleteAdmitted};
 
 /// A backup and its newest verification.
 macro_rules! select_backup {
@@ -55,10 +56,17 @@ impl Catalog {
         })
     }
 
-    /// The manual backup of this name; there is at most one.
+    /// The manual backup of this name, of which there is at most one; else the newest automated one.
     pub async fn backup_by_name(&self, project: &ProjectId, name: &BackupName) -> Result<Option<Backup>> {
         reading!(self, |tx| {
-            let select = select_backup!("WHERE b.project_id = $1 AND b.name = $2 AND b.kind = 'manual'");
+            let select = select_backup!(
+                "WHERE b.id = COALESCE(
+                     (SELECT m.id FROM backups m
+                      WHERE m.project_id = $1 AND m.name = $2 AND m.kind = 'manual'),
+                     (SELECT a.id FROM backups a
+                      WHERE a.project_id = $1 AND a.name = $2 AND a.kind = 'auto'
+                      ORDER BY a.created DESC, a.id DESC LIMIT 1))"
+            );
             let row =
                 query(select).bind(project.as_str()).bind(name.as_str()).fetch_optional(&mut **tx).await?;
             row.as_ref().map(backup_from_row).transpose()

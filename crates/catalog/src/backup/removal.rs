@@ -20,6 +20,15 @@ use crate::row::Columns;
 use crate::transaction::writing;
 use crate::{Catalog, Inner, Tx, quota};
 
+/// Which backups a caller may delete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deletable {
+    /// The published dialects know of manual ones only (contract 3.3, 3.11).
+    Manual,
+    /// What a person asks for is obeyed, whatever a rule would keep.
+    Any,
+}
+
 /// A delete that was taken on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeleteAdmitted {
@@ -37,6 +46,7 @@ impl Catalog {
         &self,
         project: &ProjectId,
         id: &BackupId,
+        deletable: Deletable,
         job: &Job,
         audit: &AuditEvent,
     ) -> Result<DeleteAdmitted> {
@@ -47,7 +57,7 @@ impl Catalog {
             let lock = query(self.inner.dialect.spell(LOCK)).bind(id.as_str()).bind(project.as_str());
             let row = lock.fetch_optional(&mut **tx).await?.ok_or_else(not_found)?;
             let found = Removable::from_row(&row)?;
-            if found.kind == BackupType::Auto {
+            if found.kind == BackupType::Auto && deletable == Deletable::Manual {
                 return Err(not_manual().into());
             }
             let next = found.state.transition(BackupEvent::DeleteAsked)?;
@@ -146,9 +156,11 @@ fn not_found() -> Error {
 fn not_manual() -> Error {
     Error::new(
         ErrorKind::BackupNotManual,
-        "An automated backup cannot be deleted by hand; nothing was changed.",
+        "An automated backup cannot be deleted by this call; nothing was changed.",
     )
-    .with_hint("It goes when the retention of its policy ends.")
+    .with_hint(
+        "it goes by its policy (`strongroom policy show --explain`), or with `strongroom backup delete`",
+    )
 }
 
 async fn refuse_held_in_tx(tx: &mut Tx, id: &BackupId) -> Result<(), Fault> {

@@ -13,6 +13,7 @@ mod jobs;
 mod lists;
 mod outages;
 mod parallel;
+mod policies;
 mod room;
 mod secrets;
 mod shared;
@@ -81,6 +82,18 @@ on_every_database![
     parallel::a03_a_quota_under_parallel_requests_is_exact,
     parallel::p08_every_job_is_claimed_once,
     parallel::a_delete_asked_by_many_is_one_job,
+    policies::a_policy_is_stored_changed_and_goes_with_its_instance,
+    policies::a_schedule_that_stays_owes_the_same_start,
+    policies::t02_one_backup_is_begun_for_one_moment,
+    policies::a_running_backup_is_waited_for,
+    policies::t01_a_start_of_a_far_future_counts_for_nothing,
+    policies::t04_places_are_shared_between_projects,
+    policies::p08_many_schedulers_begin_each_start_once,
+    policies::g8_rules_take_what_is_over_and_nothing_else,
+    policies::g8_a_failed_verification_protects_nothing,
+    policies::r01_a_shortened_policy_removes_nothing_at_once,
+    policies::many_looks_remove_each_backup_once,
+    policies::a_person_s_delete_of_an_automated_backup_is_obeyed,
     shared::a_first_start_is_stored_wholly_and_once,
     shared::a_first_start_that_breaks_leaves_nothing,
     shared::a_hint_reaches_other_processes,

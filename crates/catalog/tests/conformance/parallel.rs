@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use strongroom_catalog::Deletable;
 use strongroom_core::ErrorKind;
 use strongroom_core::job::JobKind;
 use tokio::task::JoinSet;
@@ -71,7 +72,9 @@ pub(crate) async fn a_delete_asked_by_many_is_one_job(room: &Room) {
         let job = room.new_job_on(JobKind::Delete, &backup);
         let (catalog, audit, backup) = (room.catalog.clone(), room.audit("backup.delete"), backup.clone());
         requests.spawn(async move {
-            catalog.backup_delete_admit(&backup.project_id, &backup.id, &job, &audit).await.unwrap().job_id
+            let project = &backup.project_id;
+            let asked = catalog.backup_delete_admit(project, &backup.id, Deletable::Manual, &job, &audit);
+            asked.await.unwrap().job_id
         });
     }
     let jobs: HashSet<_> = requests.join_all().await.into_iter().collect();

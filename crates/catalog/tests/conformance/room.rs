@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use secrecy::SecretString;
 use serde_json::json;
 use sqlx::AnyPool;
-use strongroom_catalog::{AuditEvent, Catalog, Claim, Project, Published, Role, User};
+use strongroom_catalog::{AuditEvent, Catalog, Claim, Deletable, Project, Published, Role, User};
 use strongroom_core::backup::{Backup, BackupState, BackupType, Failure};
 use strongroom_core::engine::{EngineKind, TlsMode};
 use strongroom_core::id::{
@@ -19,6 +19,7 @@ use strongroom_core::progress::ProgressReading;
 use strongroom_core::size::ByteSize;
 use strongroom_core::text::{BackupName, InstanceName};
 use strongroom_core::time::{Randomness, from_micros};
+use strongroom_core::verification::{Level, Outcome, Verification};
 use strongroom_testkit::postgres::{self, Options, PostgresServer};
 use tempfile::TempDir;
 
@@ -300,6 +301,28 @@ impl Room {
         self.backup(&backup).await
     }
 
+    /// An automated backup that is COMPLETED.
+    pub(crate) async fn add_automated(&self, instance: &Instance, name: &str) -> Backup {
+        let (backup, job) = self.new_backup(instance, name);
+        let backup = Backup { kind: BackupType::Auto, ..backup };
+        self.admit(&backup, &job).await.unwrap();
+        let claim = self.claim_of(&job.id).await;
+        self.publish(&claim.fence, &backup).await.unwrap();
+        self.backup(&backup).await
+    }
+
+    /// Records what a verification found.
+    pub(crate) async fn verify(&self, backup: &Backup, level: Level, outcome: Outcome) {
+        let job = self.new_job_on(JobKind::Verify, backup);
+        self.catalog.job_admit(&job, &self.audit("backup.verify")).await.unwrap();
+        let claim = self.claim_of(&job.id).await;
+        let found = Verification { level, outcome, at: self.now(), findings: vec![], drill: None };
+        let (result, now, audit) = (json!({}), self.now(), self.audit("backup.verified"));
+        let recorded =
+            self.catalog.verification_record(&claim.fence, &backup.id, &found, &result, now, &audit);
+        recorded.await.unwrap();
+    }
+
     pub(crate) fn published(&self) -> Published {
         Published {
             attempt: AttemptId::new(self.raw()),
@@ -319,7 +342,10 @@ impl Room {
     pub(crate) async fn ask_delete(&self, backup: &Backup) -> strongroom_core::Result<JobId> {
         let job = self.new_job_on(JobKind::Delete, backup);
         let audit = self.audit("backup.delete");
-        let admitted = self.catalog.backup_delete_admit(&backup.project_id, &backup.id, &job, &audit).await?;
+        let admitted = self
+            .catalog
+            .backup_delete_admit(&backup.project_id, &backup.id, Deletable::Manual, &job, &audit)
+            .await?;
         Ok(admitted.job_id)
     }
 

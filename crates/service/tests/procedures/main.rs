@@ -15,6 +15,7 @@ mod kills;
 mod requests;
 mod restores;
 mod room;
+mod schedules;
 mod steps;
 mod store_faults;
 mod storm;

@@ -274,6 +274,11 @@ impl Room {
         self.expected.lock().unwrap()[&backup.id].clone()
     }
 
+    /// A backup that nobody asked for by [`Room::ask`] must restore to this.
+    pub(crate) fn expect(&self, backup: &Backup, database: &Database) {
+        self.expected.lock().unwrap().entry(backup.id.clone()).or_insert_with(|| database.clone());
+    }
+
     pub(crate) async fn assert_restores(&self, backup: &Backup) {
         let read = self.read(backup).await.unwrap();
         assert!(read == self.expected(backup), "{} restores to something else", backup.name);

@@ -138,6 +138,10 @@ impl Client {
         self.answer(self.request(Method::POST, parts).json(body)).await
     }
 
+    pub(crate) async fn put<T: DeserializeOwned>(&self, parts: &[&str], body: &impl Serialize) -> Outcome<T> {
+        self.answer(self.request(Method::PUT, parts).json(body)).await
+    }
+
     /// A POST of which an answer with this status is good as well.
     pub(crate) async fn post_or<T: DeserializeOwned>(
         &self,

@@ -7,6 +7,7 @@ mod follow;
 pub(crate) mod instance;
 pub(crate) mod job;
 mod password;
+pub(crate) mod policy;
 pub(crate) mod project;
 pub(crate) mod repository;
 pub(crate) mod restore;
@@ -71,6 +72,7 @@ pub(crate) fn run(cli: &Cli) -> Outcome<Exit> {
         Command::Backup(verb) => backup::run(verb, &desk(&cli.client)?),
         Command::Restore(options) => restore::run(options, &desk(&cli.client)?),
         Command::Job(verb) => job::run(verb, &desk(&cli.client)?),
+        Command::Policy(verb) => policy::run(verb, &desk(&cli.client)?),
         Command::Repository(verb) => repository::run(verb, &desk(&cli.client)?),
         Command::Project(verb) => project::run(verb, &desk(&cli.client)?),
         Command::User(verb) => user::run(verb, &desk(&cli.client)?),

@@ -15,6 +15,7 @@ mod first_start;
 mod identity;
 mod kills;
 mod leaks;
+mod policies;
 mod random_kills;
 mod seed_call;
 mod tls;
