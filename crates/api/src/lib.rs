@@ -7,6 +7,7 @@
 mod app;
 mod body;
 mod caller;
+mod connections;
 mod dialect;
 mod entry;
 #[cfg(feature = "fuzzing")]

@@ -18,11 +18,11 @@ use strongroom_core::{Error, ErrorKind, Result, limits};
 use strongroom_service::Service;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 
 use crate::app::{ApiSettings, App};
 use crate::caller::Source;
+use crate::connections::{Busy, Connections, Place};
 use crate::{entry, router};
 
 /// Where to listen, bound already.
@@ -48,21 +48,21 @@ pub async fn serve(
     let tls = listen.tls.as_ref().map(acceptor).transpose()?;
     let app = App::new(service, settings, if tls.is_some() { "https" } else { "http" });
     let router = router::build(app.clone());
-    let room = Arc::new(Semaphore::new(app.settings.connections_max));
+    let connections = Connections::new(app.settings.connections_max);
     let graceful = GracefulShutdown::new();
     tokio::pin!(shutdown);
     loop {
-        // Room first: beyond the limit, connections wait in the kernel's queue.
-        let permit = tokio::select! {
-            permit = room.clone().acquire_owned() => permit.map_err(Error::internal)?,
-            () = &mut shutdown => break,
-        };
+        // Somebody knocks first: nobody is sent away for a caller who never comes.
         let accepted = tokio::select! {
             accepted = listen.listener.accept() => accepted,
             () = &mut shutdown => break,
         };
+        let place = tokio::select! {
+            place = connections.place() => place?,
+            () = &mut shutdown => break,
+        };
         match accepted {
-            Ok((stream, peer)) => open(&app, &router, &graceful, tls.clone(), stream, peer, permit),
+            Ok((stream, peer)) => open(&app, &router, &graceful, tls.clone(), stream, peer, place),
             Err(error) => {
                 // Out of descriptors, or a connection that died in the queue: neither ends the server.
                 tracing::warn!("A connection was not accepted: {error}");
@@ -84,7 +84,7 @@ fn open(
     tls: Option<TlsAcceptor>,
     stream: TcpStream,
     peer: SocketAddr,
-    permit: OwnedSemaphorePermit,
+    place: Place,
 ) {
     let _ = stream.set_nodelay(true);
     // The kernel ends a connection whose peer takes nothing; what was sent from then breaks off.
@@ -92,16 +92,19 @@ fn open(
     let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(app.settings.stalled_reader_timeout));
     let (app, router, watcher) = (app.clone(), router.clone(), graceful.watcher());
     tokio::spawn(async move {
-        let _permit = permit;
-        match tls {
-            None => speak(app, router, watcher, stream, Source(peer.ip())).await,
-            Some(tls) => {
-                match tokio::time::timeout(app.settings.header_read_timeout, tls.accept(stream)).await {
-                    Ok(Ok(stream)) => speak(app, router, watcher, stream, Source(peer.ip())).await,
-                    Ok(Err(error)) => tracing::debug!(peer = %peer, "TLS failed: {error}"),
-                    Err(_elapsed) => tracing::debug!(peer = %peer, "TLS took too long."),
-                }
+        let place = Arc::new(place);
+        let speaking = async {
+            let source = Source(peer.ip());
+            let Some(tls) = tls else { return speak(app, router, watcher, stream, source, &place).await };
+            match tokio::time::timeout(app.settings.header_read_timeout, tls.accept(stream)).await {
+                Ok(Ok(stream)) => speak(app, router, watcher, stream, source, &place).await,
+                Ok(Err(error)) => tracing::debug!(peer = %peer, "TLS failed: {error}"),
+                Err(_elapsed) => tracing::debug!(peer = %peer, "TLS took too long."),
             }
+        };
+        tokio::select! {
+            () = speaking => {}
+            () = place.is_wanted() => tracing::debug!(peer = %peer, "It had no request and made way."),
         }
     });
 }
@@ -112,14 +115,18 @@ async fn speak(
     watcher: hyper_util::server::graceful::Watcher,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     source: Source,
+    place: &Arc<Place>,
 ) {
+    let place = place.clone();
     let timeout = app.settings.header_read_timeout;
     let service = service_fn(move |request: hyper::Request<Incoming>| {
-        let (app, router) = (app.clone(), router.clone());
+        let (app, router, busy) = (app.clone(), router.clone(), Busy::new(&place));
         async move {
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(source);
-            Ok::<_, std::convert::Infallible>(entry::answer(app, router, request).await)
+            let answer = entry::answer(app, router, request).await;
+            // A body is work too, however long it streams.
+            Ok::<_, std::convert::Infallible>(answer.map(|body| busy.until_the_end_of(body)))
         }
     });
     let connection = http1::Builder::new()

@@ -23,6 +23,8 @@ pub const BODY_READ_TIMEOUT_MS: u64 = 30_000;
 pub const REQUEST_TIMEOUT_MS: u64 = 60_000;
 /// Connections served at once.
 pub const CONNECTIONS_MAX: usize = 4_096;
+/// Open files that a server keeps for itself: catalog, repository, sources.
+pub const FILES_BESIDE_CONNECTIONS: usize = 512;
 /// Requests worked on at once; more wait.
 pub const REQUESTS_MAX: usize = 256;
 /// Contents of backups read at once, each by a thread of its own; more wait.

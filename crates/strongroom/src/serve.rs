@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use strongroom_api::{ApiSettings, Listen, Pages, TlsFiles};
 use strongroom_core::limits;
 use strongroom_service::work::Worker;
@@ -42,7 +43,11 @@ async fn serve(config: &Config) -> Outcome<()> {
     let opened = bootstrap::open(config).await?;
     let listener = bind(config.listen, "--listen").await?;
     let endpoint = announce(config, &opened, &listener).await?;
-    let settings = ApiSettings { region: config.region.clone(), ..ApiSettings::default() };
+    let settings = ApiSettings {
+        region: config.region.clone(),
+        connections_max: connections_for(open_files()),
+        ..ApiSettings::default()
+    };
     let worker = (!config.no_worker)
         .then(|| tokio::spawn(Worker::new(opened.service.clone()).run(told(stop.clone()))));
     let scheduler = tokio::spawn(schedule(opened.service.clone(), stop.clone()));
@@ -95,6 +100,29 @@ async fn work(config: &Config) -> Outcome<()> {
     opened.catalog.close().await;
     tracing::info!("Stopped.");
     Ok(())
+}
+
+/// How many files this process may have open, after asking for all it can have.
+fn open_files() -> usize {
+    let allowed = getrlimit(Resource::Nofile);
+    // Refused, it stays as it was.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: allowed.maximum, maximum: allowed.maximum });
+    getrlimit(Resource::Nofile)
+        .current
+        .map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX))
+}
+
+/// Each connection is an open file; without one left, not even a refusal could be sent.
+fn connections_for(files: usize) -> usize {
+    let left = files.saturating_sub(limits::FILES_BESIDE_CONNECTIONS).max(files / 4);
+    if left < limits::CONNECTIONS_MAX {
+        tracing::warn!(
+            "{files} open files are allowed: {left} connections at once are served, {} would be. \
+             Raise the limit (LimitNOFILE, ulimit -n).",
+            limits::CONNECTIONS_MAX
+        );
+    }
+    left.min(limits::CONNECTIONS_MAX)
 }
 
 async fn bind(address: SocketAddr, option: &str) -> Outcome<TcpListener> {
@@ -164,4 +192,21 @@ async fn announce(config: &Config, opened: &Opened, listener: &TcpListener) -> O
         output::next("strongroom recovery-kit print > kit.txt      (and keep it somewhere else)");
     }
     Ok(endpoint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a09_connections_leave_files_for_everything_else() {
+        assert_eq!(connections_for(usize::MAX), limits::CONNECTIONS_MAX);
+        assert_eq!(
+            connections_for(limits::CONNECTIONS_MAX + limits::FILES_BESIDE_CONNECTIONS),
+            limits::CONNECTIONS_MAX
+        );
+        assert_eq!(connections_for(1024), 512);
+        assert_eq!(connections_for(256), 64);
+        assert!(open_files() >= 256);
+    }
 }

@@ -235,19 +235,27 @@ async fn a24_requests_sent_at_once_are_answered_in_their_order() {
 }
 
 #[tokio::test]
-async fn connections_over_the_limit_wait_for_one_that_ends() {
+async fn a09_connections_over_the_limit_wait_when_all_others_are_at_work() {
     let room = Room::furnish(ApiSettings { connections_max: 2, ..ApiSettings::default() }, None).await;
-    let first = TcpStream::connect(room.addr).await.unwrap();
-    let second = TcpStream::connect(room.addr).await.unwrap();
+    let at_work = |name: &str| {
+        let body = format!(
+            r#"{{"name":"{name}","engine":"postgresql","host":"127.0.0.1","port":5432,"user":"slow","password":""}}"#
+        );
+        let ask = Ask::post("/strongroom/v1/instances", body).token(&room.ours.admin());
+        let addr = room.addr;
+        tokio::spawn(async move { send(addr, &ask).await.status })
+    };
+    let (first, second) = (at_work("first"), at_work("second"));
+    tokio::time::sleep(Duration::from_millis(200)).await;
     let waiting = tokio::spawn({
         let addr = room.addr;
         async move { send(addr, &Ask::get("/healthz")).await.status }
     });
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
     assert!(!waiting.is_finished());
-    drop(first);
+    assert_eq!(timeout(PATIENCE, first).await.unwrap().unwrap(), 201, "nobody at work makes way");
+    assert_eq!(timeout(PATIENCE, second).await.unwrap().unwrap(), 201);
     assert_eq!(timeout(PATIENCE, waiting).await.unwrap().unwrap(), 200);
-    drop(second);
 }
 
 #[tokio::test]

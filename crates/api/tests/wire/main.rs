@@ -16,6 +16,7 @@ mod lists;
 mod log;
 mod measures;
 mod order;
+mod races;
 mod room;
 mod rules;
 mod secrecy;
