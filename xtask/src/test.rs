@@ -129,6 +129,7 @@ fn prepare() -> anyhow::Result<Vec<String>> {
     say::step("what the tests need");
     let any_server = || (15..=18).any(postgres::available);
     packages::ensure(&["postgresql"], "tests run against a real PostgreSQL server", any_server)?;
+    packages::ensure(&["zstd"], "downloads are unpacked with stock tools", || process::exists("zstd"))?;
     let mut may_skip: Vec<String> = std::env::var(ALLOW_SKIP)
         .unwrap_or_default()
         .split(',')

@@ -18,6 +18,8 @@ pub(crate) enum Dialect {
     Identity,
     /// `/strongroom…`
     Native,
+    /// `/downloads…`: files by signed links, with the errors of the native API.
+    Downloads,
     /// Health, metrics, and whatever is nobody's.
     Open,
 }
@@ -30,6 +32,7 @@ impl Dialect {
             (Some("strongroom"), _) => Self::Native,
             (Some("v3"), None | Some("" | "auth" | "domains" | "projects" | "users")) => Self::Identity,
             (Some("v3" | "v3.1"), _) => Self::V3,
+            (Some("downloads"), Some(_)) => Self::Downloads,
             _ => Self::Open,
         }
     }
@@ -43,7 +46,7 @@ impl Dialect {
             }
             Self::Native => path != "/strongroom/v1/openapi.json",
             Self::V3 => true,
-            Self::Open => false,
+            Self::Downloads | Self::Open => false,
         }
     }
 
@@ -52,7 +55,7 @@ impl Dialect {
         match self {
             Self::V1 => path.split('/').nth(3),
             Self::V3 => path.split('/').nth(2),
-            Self::Identity | Self::Native | Self::Open => None,
+            Self::Identity | Self::Native | Self::Downloads | Self::Open => None,
         }
     }
 
@@ -61,7 +64,7 @@ impl Dialect {
             Self::V1 => v1::refuse(error),
             Self::V3 => v3::refuse(error),
             Self::Identity => identity::refuse(error),
-            Self::Native => native::refuse(error, request_id),
+            Self::Native | Self::Downloads => native::refuse(error, request_id),
             Self::Open => health::refuse(error),
         }
     }
@@ -97,6 +100,8 @@ mod tests {
             ("/strongroom/v1/openapi.json", Dialect::Native, false),
             ("/strongroom/v1/openapi.json/x", Dialect::Native, true),
             ("/strongroom/v2/backups", Dialect::Native, true),
+            ("/downloads", Dialect::Open, false),
+            ("/downloads/x.tar.zst", Dialect::Downloads, false),
         ] {
             assert_eq!(Dialect::of(path), dialect, "{path}");
             assert_eq!(dialect.needs_token(path, &Method::GET), token, "{path}");

@@ -9,6 +9,7 @@ mod body;
 mod caller;
 mod connections;
 mod dialect;
+mod downloads;
 mod entry;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]

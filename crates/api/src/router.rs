@@ -9,7 +9,7 @@ use http::{Method, StatusCode};
 
 use crate::app::{App, Pages};
 use crate::dialect::Dialect;
-use crate::{health, identity, native, v1, v3};
+use crate::{downloads, health, identity, native, v1, v3};
 
 type Route = (&'static str, &'static [&'static str], fn() -> MethodRouter<App>);
 
@@ -24,6 +24,7 @@ const OPEN: &[Route] = &[
     ("/rds", &["get"], || get(v1::discovery::list)),
     ("/rds/{version}", &["get"], || get(v1::discovery::show)),
     ("/strongroom/v1/openapi.json", &["get"], || get(native::openapi_document)),
+    ("/downloads/{file}", &["get"], || get(downloads::file)),
 ];
 
 const V1: &[Route] = &[
@@ -78,6 +79,7 @@ const NATIVE: &[Route] = &[
     ("/strongroom/v1/backups/{backup}/plan", &["get"], || get(native::content::plan)),
     ("/strongroom/v1/backups/{backup}/members", &["get"], || get(native::content::members)),
     ("/strongroom/v1/backups/{backup}/content", &["post"], || post(native::content::content)),
+    ("/strongroom/v1/backups/{backup}/download-link", &["post"], || post(native::content::link)),
     ("/strongroom/v1/jobs", &["get"], || get(native::jobs::list)),
     ("/strongroom/v1/jobs/{job}", &["get"], || get(native::jobs::show)),
     ("/strongroom/v1/jobs/{job}/cancel", &["post"], || post(native::jobs::cancel)),
@@ -139,8 +141,9 @@ pub(crate) fn methods(route: &str) -> Vec<String> {
 async fn remember_route(request: Request, next: Next) -> Response {
     let matched = request.extensions().get::<MatchedPath>().cloned();
     // The router would take HEAD for GET; the RDS dialects and ours do not have it. Probes of health
-    // may use it, and Keystone's clients do.
-    let may_have_head = matches!(Dialect::of(request.uri().path()), Dialect::Open | Dialect::Identity);
+    // may use it, Keystone's clients do, and whoever downloads asks for the size first.
+    let dialect = Dialect::of(request.uri().path());
+    let may_have_head = matches!(dialect, Dialect::Open | Dialect::Identity | Dialect::Downloads);
     let refused = request.method() == Method::HEAD && !may_have_head;
     let mut response = match &matched {
         Some(_) if refused => StatusCode::METHOD_NOT_ALLOWED.into_response(),

@@ -99,6 +99,7 @@ struct Inner {
     sealer: Sealer,
     /// Keys the audit chain, so that it cannot be forged with the database alone.
     audit_key: [u8; 32],
+    link_key: [u8; 32],
     random: Arc<dyn Randomness>,
 }
 
@@ -117,11 +118,17 @@ impl Catalog {
             readers,
             sealer: Sealer::new(&key),
             audit_key: blake3::derive_key("strongroom v1 catalog audit chain", &key),
+            link_key: blake3::derive_key("strongroom v1 download links", &key),
             random,
         };
         let catalog = Self { inner: Arc::new(inner) };
         catalog.key_check(now).await?;
         Ok(catalog)
+    }
+
+    /// Signs download links: the same in every process on this catalog, and not in the database.
+    pub fn link_key(&self) -> [u8; 32] {
+        self.inner.link_key
     }
 
     /// Closes every connection; work that is under way ends first.

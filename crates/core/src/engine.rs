@@ -302,6 +302,29 @@ pub struct RestoreOrder<'a> {
     pub port: Option<u16>,
 }
 
+/// The files of a backup as a restore lays them out, wherever they are: in a directory, or in an
+/// archive that is being made. What an engine looks at and changes to make them startable. Names are
+/// relative to the data directory.
+pub trait RestoredTree {
+    /// Bytes of a file; `None` when there is none.
+    fn size_of(&mut self, name: &str) -> Result<Option<u64>>;
+
+    /// Content of a small file; `None` when there is none.
+    fn read(&mut self, name: &str) -> Result<Option<Vec<u8>>>;
+
+    /// Makes or replaces a file: after a crash it is the old one or the new one.
+    fn replace(&mut self, name: &str, mode: u32, content: &[u8]) -> Result<()>;
+
+    /// Removes a file, if it is there.
+    fn remove(&mut self, name: &str) -> Result<()>;
+
+    /// Makes a directory in one that is there, unless it is there itself.
+    fn make_directory(&mut self, name: &str, mode: u32) -> Result<()>;
+
+    /// Sets the mode of the data directory itself.
+    fn set_mode(&mut self, mode: u32) -> Result<()>;
+}
+
 /// A tablespace (or a file group) that lives outside the data directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tablespace {
@@ -398,6 +421,24 @@ pub trait Engine: Send + Sync {
     /// Makes the directory startable: settings, maps, recovery files, empty directories, modes.
     /// Answers with what a person should know.
     fn finish_restore(&self, order: &RestoreOrder<'_>) -> Result<Vec<String>>;
+
+    /// As [`Engine::finish_restore`], for files that lie in no directory yet. Answers with what a
+    /// person should know. `tablespaces` tells for each id the directory that holds its files, relative
+    /// to the data directory and below it.
+    fn finish_archive(
+        &self,
+        _facts: &BackupFacts,
+        _tablespaces: &BTreeMap<String, PathBuf>,
+        _tree: &mut dyn RestoredTree,
+    ) -> Result<Vec<String>> {
+        Err(Error::new(ErrorKind::NotSupported, "Backups of this kind of database cannot be downloaded.")
+            .with_hint("`strongroom restore` writes them where it runs"))
+    }
+
+    /// The account that servers of this kind usually run as: whom files in an archive belong to.
+    fn usual_account(&self) -> &'static str {
+        "root"
+    }
 
     /// Starts a server on a restored directory and waits until it accepts connections.
     fn start_restored(&self, target: &Path, facts: &BackupFacts, port: u16) -> Result<StartedServer>;

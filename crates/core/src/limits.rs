@@ -78,6 +78,8 @@ pub const DRILL_TABLES_TOLD_MAX: usize = 100;
 
 /// How long a log-in lasts; clients log in again by themselves.
 pub const SESSION_LIFE_S: i64 = 24 * 60 * 60;
+/// How long a download link is good for.
+pub const DOWNLOAD_LINK_LIFE_S: i64 = 60 * 60;
 /// Passwords, in characters. The longest is far below the limit of a body.
 pub const PASSWORD_LENGTH_CHARS_MIN: usize = 8;
 pub const PASSWORD_LENGTH_CHARS_MAX: usize = 256;

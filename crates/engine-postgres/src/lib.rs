@@ -21,13 +21,14 @@ mod restore;
 mod server;
 mod tar;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use strongroom_core::Result;
 use strongroom_core::engine::{
     BackupFacts, BackupOrder, BackupSink, CancelToken, DrillOrder, DrillReport, Engine, EngineKind, Probe,
-    RestoreOrder, Source, StartedServer, Tablespace,
+    RestoreOrder, RestoredTree, Source, StartedServer, Tablespace,
 };
 use strongroom_core::time::Randomness;
 
@@ -64,6 +65,19 @@ impl Engine for PostgresEngine {
 
     fn finish_restore(&self, order: &RestoreOrder<'_>) -> Result<Vec<String>> {
         restore::finish(order)
+    }
+
+    fn finish_archive(
+        &self,
+        facts: &BackupFacts,
+        tablespaces: &BTreeMap<String, PathBuf>,
+        tree: &mut dyn RestoredTree,
+    ) -> Result<Vec<String>> {
+        restore::finish_archive(facts, tablespaces, tree)
+    }
+
+    fn usual_account(&self) -> &'static str {
+        "postgres"
     }
 
     fn start_restored(&self, target: &Path, facts: &BackupFacts, port: u16) -> Result<StartedServer> {

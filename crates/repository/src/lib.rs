@@ -38,7 +38,9 @@ mod writer;
 pub use check::{CheckReport, Finding};
 pub use keys::RecoveryKey;
 pub use lineage::{AttemptStart, Begun, Lineage};
-pub use reader::{BackupReader, Frame, FrameBody, Lost, LostPage, MemberEntry};
+pub use reader::{
+    BackupReader, ChunkShape, Frame, FrameBody, Lost, LostPage, MemberEntry, Shape, ShapedChunk,
+};
 pub use repository::Repository;
 pub use stat::RepositoryStat;
 pub use store::{Listed, LocalStore, MemoryStore, Put, PutStream, Store};

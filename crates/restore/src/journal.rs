@@ -17,7 +17,7 @@ use strongroom_core::{Error, ErrorKind, Result};
 
 use super::plan::unusable;
 
-pub(crate) const NAME: &str = ".strongroom-restore";
+pub const NAME: &str = ".strongroom-restore";
 const SCHEMA: u32 = 1;
 /// What a header may have at most; a tablespace map is a few lines.
 const HEADER_BYTES_MAX: u64 = 1 << 20;

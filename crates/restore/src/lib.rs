@@ -18,6 +18,7 @@ use strongroom_core::Result;
 use strongroom_core::member::{MemberKind, MemberPath};
 use strongroom_repository::Frame;
 
+pub use journal::NAME as JOURNAL_NAME;
 pub use plan::{RestoreOptions, RestorePlan, TablespaceTarget, TargetState, plan};
 pub use run::{Restored, run};
 

@@ -2,7 +2,7 @@
 //! tenant's data takes one: forgetting the check does not compile.
 
 use strongroom_catalog::{Bearer, Role};
-use strongroom_core::id::{ProjectId, RequestId};
+use strongroom_core::id::{ProjectId, RequestId, UserId};
 use strongroom_core::{Error, ErrorKind, Result};
 
 use crate::parts::Service;
@@ -73,6 +73,19 @@ impl Action {
 }
 
 impl Scope {
+    /// What a download link reaches: content, and no more than its maker may.
+    pub(crate) fn of_link(project: ProjectId, user: &UserId, role: Role, request: &RequestId) -> Self {
+        Self {
+            project,
+            actor: user.as_str().to_owned(),
+            domain_id: String::new(),
+            domain_name: String::new(),
+            role: role.min(Role::Restorer),
+            governs: false,
+            request: request.clone(),
+        }
+    }
+
     pub fn project(&self) -> &ProjectId {
         &self.project
     }

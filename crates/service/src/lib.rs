@@ -5,10 +5,12 @@
 //! engine's protocol.
 
 mod accounts;
+mod archive;
 mod backups;
 mod bootstrap;
 pub mod content;
 mod doctor;
+mod downloads;
 mod endpoint_policy;
 mod engines;
 mod failure;
@@ -39,6 +41,7 @@ pub mod work;
 pub use accounts::{IssuedKey, NewUser};
 pub use backups::{BackupRef, BackupsWanted};
 pub use bootstrap::{Bootstrap, FirstStart};
+pub use downloads::{Download, DownloadClaim, DownloadLink};
 pub use engines::Engines;
 pub use failure::{KINDS, code_of, kind_of};
 pub use identity::{Action, Caller, Scope};

@@ -18,6 +18,7 @@ use strongroom_core::{Error, Result, limits};
 use strongroom_repository::{RecoveryKey, Repository, WriterOptions};
 use tokio::sync::Notify;
 
+use crate::downloads::Layouts;
 use crate::engines::Engines;
 use crate::guesses::Guesses;
 use crate::identity::Scope;
@@ -98,6 +99,7 @@ pub(crate) struct Inner {
     pub(crate) passwords: Passwords,
     pub(crate) guesses: Guesses,
     pub(crate) refusals: Refusals,
+    pub(crate) layouts: Layouts,
 }
 
 /// A job that runs in this process.
@@ -128,6 +130,7 @@ impl Service {
             passwords: Passwords::default(),
             guesses: Guesses::default(),
             refusals: Refusals::default(),
+            layouts: Layouts::default(),
         };
         Self { inner: Arc::new(inner) }
     }

@@ -18,6 +18,7 @@ pub(crate) const WITHOUT_SCOPE: &[(&str, &str)] = &[
     ("refusal_note", "callers who got no scope"),
     ("refusals_keep", "callers who got no scope"),
     ("refusals_end", "callers who got no scope"),
+    ("download_scope", "turns a signed link into a scope"),
     ("scope", "makes the scope"),
     ("own_scope", "makes the scope"),
     ("ready", "health of the process"),

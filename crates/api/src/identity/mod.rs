@@ -26,7 +26,7 @@ use crate::app::App;
 pub(crate) type Answer<T> = Result<T, Refusal>;
 
 /// Where the caller found us, as they wrote it: the catalog leads back the same way.
-fn address(app: &App, headers: &HeaderMap) -> Result<String> {
+pub(crate) fn address(app: &App, headers: &HeaderMap) -> Result<String> {
     let refused = || Error::parameter(Field::Other, "Host: must name a host");
     let mut hosts = headers.get_all(http::header::HOST).iter();
     let (Some(host), None) = (hosts.next(), hosts.next()) else { return Err(refused()) };

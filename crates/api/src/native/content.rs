@@ -11,8 +11,8 @@ use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use bytes::Bytes;
-use http::Request;
 use http::header::CONTENT_TYPE;
+use http::{HeaderMap, Request};
 use strongroom_core::id::RequestId;
 use strongroom_core::member::MemberKind;
 use strongroom_core::{Error, ErrorKind, Field, Result};
@@ -20,10 +20,11 @@ use strongroom_service::{Action, BackupReader, Scope, Service};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::error::error_body;
-use super::wire::{ContentRequest, MemberLine, MembersFailure, RestorePlanView};
+use super::views::moment;
+use super::wire::{ContentRequest, DownloadLinkView, MemberLine, MembersFailure, RestorePlanView, SCHEMA};
 use super::{Answer, Refusal, reference};
 use crate::app::App;
-use crate::body;
+use crate::{body, downloads};
 
 /// Loads between the reading thread and the connection.
 const LOADS_AHEAD: usize = 8;
@@ -45,7 +46,7 @@ pub(crate) async fn plan(
 }
 
 /// The sending end of a body, in the reading thread.
-struct Pieces {
+pub(crate) struct Pieces {
     loads: mpsc::Sender<Result<Vec<Bytes>>>,
     load: Vec<Bytes>,
     bytes: usize,
@@ -53,7 +54,7 @@ struct Pieces {
 
 impl Pieces {
     /// Waits for the connection when it is slow; fails when it is gone.
-    fn send(&mut self, piece: Vec<u8>) -> Result<()> {
+    pub(crate) fn send(&mut self, piece: Vec<u8>) -> Result<()> {
         self.bytes += piece.len();
         self.load.push(piece.into());
         if self.bytes < LOAD_BYTES {
@@ -74,7 +75,7 @@ fn gone() -> Error {
 
 /// Answers with what `work` sends, from a thread of its own. The place among the streams is free
 /// again when the connection lets go of the body; the thread ends with its next piece.
-fn stream(
+pub(crate) fn stream(
     kind: &'static str,
     place: OwnedSemaphorePermit,
     work: impl FnOnce(&mut Pieces) -> Result<()> + Send + 'static,
@@ -116,6 +117,30 @@ async fn open(app: &App, scope: &Scope, backup: String) -> Result<(OwnedSemaphor
     let place = Arc::clone(&app.streams).acquire_owned().await.map_err(Error::internal)?;
     let (_, reader) = app.service.content_open(scope, &backup).await?;
     Ok((place, reader))
+}
+
+/// A link to the backup as one file, at the address that the caller used.
+pub(crate) async fn link(
+    State(app): State<App>,
+    Extension(scope): Extension<Scope>,
+    Extension(id): Extension<RequestId>,
+    Path(backup): Path<String>,
+    headers: HeaderMap,
+) -> Answer<Json<DownloadLinkView>> {
+    let link = async {
+        scope.require(Action::Restore)?;
+        let backup = reference::backup(backup)?;
+        downloads::link(&app, &scope, &backup, &headers).await
+    };
+    let (link, url) = link.await.map_err(Refusal::of(&id))?;
+    Ok(Json(DownloadLinkView {
+        schema: SCHEMA,
+        backup_id: link.backup.as_str().to_owned(),
+        file_name: link.file_name,
+        bytes: link.bytes,
+        url,
+        expires: moment(link.expires),
+    }))
 }
 
 pub(crate) async fn members(

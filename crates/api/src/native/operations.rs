@@ -8,6 +8,13 @@ const LIST_QUERY: &[(&str, &str)] = &[
     ("after", "The `next` of the page before"),
     ("limit", "Rows of a page, 1 to 1000; 100 when absent"),
 ];
+const LINK_QUERY: &[(&str, &str)] = &[
+    ("project", "Project of the backup"),
+    ("user", "Who asked for the link"),
+    ("content", "Digest that tells the archive from every other"),
+    ("expires", "Until when the link is good, seconds since the epoch"),
+    ("signature", "Over the file and all of these"),
+];
 const JOBS_QUERY: &[(&str, &str)] = &[
     ("state", "Only jobs in this state: ready, leased, succeeded, failed, cancelled"),
     ("limit", "Rows, 1 to 500; 50 when absent"),
@@ -25,6 +32,13 @@ pub(crate) const OPERATIONS: &[Operation] = &[
     get("/metrics", "Numbers for a collector, as Prometheus text or OpenMetrics", "text/plain")
         .for_everybody(),
     get("/strongroom/v1/openapi.json", "This document", "Nothing").for_everybody(),
+    get(
+        "/downloads/{file}",
+        "A backup as one file, by a signed link; ranges (206, 416) and HEAD",
+        "application/zstd",
+    )
+    .with_query(LINK_QUERY)
+    .for_everybody(),
     get("/strongroom/v1/instances", "Registered instances", "InstanceList"),
     post(
         "/strongroom/v1/instances",
@@ -75,6 +89,11 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         "application/octet-stream",
     )
     .taking("ContentRequest"),
+    post(
+        "/strongroom/v1/backups/{backup}/download-link",
+        "A link to the backup as one file, good for an hour",
+        "DownloadLinkView",
+    ),
     get("/strongroom/v1/jobs", "Jobs, newest first", "JobList").with_query(JOBS_QUERY),
     get("/strongroom/v1/jobs/{job}", "One job with its steps", "JobView"),
     post("/strongroom/v1/jobs/{job}/cancel", "Ask for the end of a job", "Accepted").with_status("202"),
@@ -145,6 +164,7 @@ pub(crate) const SCHEMAS: Collect = |out| {
     collect::<wire::MemberLine>(out);
     collect::<wire::MembersFailure>(out);
     collect::<wire::ContentRequest>(out);
+    collect::<wire::DownloadLinkView>(out);
     collect::<wire::TokenRequest>(out);
     collect::<wire::TokenList>(out);
     collect::<wire::AccessKeyRequest>(out);

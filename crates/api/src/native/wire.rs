@@ -387,6 +387,19 @@ pub struct TablespaceView {
     pub source_path: String,
 }
 
+/// `POST /backups/{id}/download-link`: the backup as one file, for whoever has the address.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct DownloadLinkView {
+    pub schema: u32,
+    pub backup_id: String,
+    pub file_name: String,
+    /// Exact size of the file
+    pub bytes: u64,
+    /// Needs no header, takes ranges and HEAD
+    pub url: String,
+    pub expires: String,
+}
+
 /// One line of the members stream (`application/x-ndjson`), sorted by path.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct MemberLine {

@@ -32,7 +32,7 @@ use crate::rules::check_every_answer;
 const PATIENCE: Duration = Duration::from_secs(30);
 const LARGE_BYTES: usize = 24 << 20;
 
-type Members = BTreeMap<Vec<u8>, Vec<u8>>;
+pub(crate) type Members = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// Bytes that no compressor makes small.
 fn noise(length: usize) -> Vec<u8> {
@@ -41,11 +41,27 @@ fn noise(length: usize) -> Vec<u8> {
     out
 }
 
-fn members() -> Members {
+/// A name that does not fit into the header of a tar.
+pub(crate) fn long_name() -> String {
+    format!("base/1/{}", "long".repeat(50))
+}
+
+/// Lines that a compressor makes small.
+fn text(length: usize) -> Vec<u8> {
+    let mut out: Vec<u8> = (0..length / 8).flat_map(|line| format!("line {line}\n").into_bytes()).collect();
+    out.truncate(length);
+    out
+}
+
+pub(crate) fn members() -> Members {
     Members::from([
+        (b"data/base/1/16385".to_vec(), text(700_000)),
+        (b"data/base/1/16386".to_vec(), text(1_234_567)),
+        (format!("data/{}", long_name()).into_bytes(), text(600)),
         (b"data/PG_VERSION".to_vec(), b"15\n".to_vec()),
         (b"data/base/1/16384".to_vec(), noise(LARGE_BYTES)),
         (b"data/base/1/empty".to_vec(), Vec::new()),
+        (b"data/base/1/void".to_vec(), Vec::new()),
         (b"data/base/1/zeroes".to_vec(), vec![0; 400_000]),
         (b"data/\xff".to_vec(), noise(1000)),
     ])
@@ -142,7 +158,7 @@ async fn sealed(room: &Room) {
     room.catalog.backup_publish(&claim.fence, &id, &published, &audit).await.unwrap();
 }
 
-async fn room_with_backup(settings: ApiSettings) -> Room {
+pub(crate) async fn room_with_backup(settings: ApiSettings) -> Room {
     let room = Room::furnish(settings, None).await;
     sealed(&room).await;
     room
@@ -181,7 +197,7 @@ fn path_of(line: &Value) -> Vec<u8> {
 async fn what_a_restore_needs_comes_over_the_wire_exactly() {
     let room = room_with_backup(ApiSettings::default()).await;
     let plan = asked(&room, Ask::get("/strongroom/v1/backups/nightly/plan")).await.json();
-    assert_eq!((&plan["member_count"], &plan["name"]), (&json!(5), &json!("nightly")));
+    assert_eq!((&plan["member_count"], &plan["name"]), (&json!(9), &json!("nightly")));
     assert_eq!(plan["facts"]["engine"]["start_lsn"], json!("0/1"));
     let lines = lines(&room).await;
     let mut found: Vec<(Vec<u8>, Vec<u8>)> =
@@ -296,7 +312,7 @@ async fn a_damaged_pack_ends_the_stream_with_an_error_and_no_wrong_byte() {
 }
 
 /// Flips a byte in the middle of the largest object.
-fn spoil(folder: &std::path::Path) {
+pub(crate) fn spoil(folder: &std::path::Path) {
     let (mut folders, mut largest) = (vec![folder.to_owned()], (0, std::path::PathBuf::new()));
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap() {

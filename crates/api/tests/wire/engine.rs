@@ -1,11 +1,12 @@
 //! A PostgreSQL that is only played: what a check finds depends on the user that asks.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use strongroom_core::engine::{
     BackupFacts, BackupOrder, BackupSink, CancelToken, CheckLine, CheckState, DrillOrder, DrillReport,
-    Engine, EngineKind, Probe, RestoreOrder, Source, SourceIdentity, StartedServer, Tablespace,
+    Engine, EngineKind, Probe, RestoreOrder, RestoredTree, Source, SourceIdentity, StartedServer, Tablespace,
 };
 use strongroom_core::{Error, ErrorKind, Result};
 
@@ -69,6 +70,26 @@ impl Engine for PlayedEngine {
 
     fn finish_restore(&self, _order: &RestoreOrder<'_>) -> Result<Vec<String>> {
         unreachable!("nothing is restored in these tests")
+    }
+
+    fn finish_archive(
+        &self,
+        _facts: &BackupFacts,
+        _tablespaces: &BTreeMap<String, PathBuf>,
+        tree: &mut dyn RestoredTree,
+    ) -> Result<Vec<String>> {
+        assert_eq!(tree.read("PG_VERSION")?.as_deref(), Some(&b"15\n"[..]));
+        assert_eq!(tree.size_of("base/1/zeroes")?, Some(400_000));
+        assert_eq!(tree.size_of("nowhere")?, None);
+        tree.make_directory("pg_played", 0o700)?;
+        tree.replace("played.conf", 0o640, b"played = on\n")?;
+        tree.replace("base/1/16385", 0o600, b"instead")?;
+        tree.remove("base/1/empty")?;
+        Ok(vec!["This was played.".to_owned()])
+    }
+
+    fn usual_account(&self) -> &'static str {
+        "player"
     }
 
     fn start_restored(&self, _target: &Path, _facts: &BackupFacts, _port: u16) -> Result<StartedServer> {

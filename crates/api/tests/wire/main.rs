@@ -7,6 +7,7 @@ mod bad_input;
 mod client;
 mod contents;
 mod documents;
+mod downloads;
 mod engine;
 mod events;
 mod headers;

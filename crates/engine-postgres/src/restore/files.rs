@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
+use strongroom_core::engine::RestoredTree;
 use strongroom_core::{Error, ErrorKind, Result};
 
 use crate::facts::PostgresFacts;
@@ -13,78 +14,17 @@ use crate::facts::PostgresFacts;
 /// Ending of a file that is being written.
 const UNFINISHED: &str = "strongroom-unfinished";
 
-/// A data directory that is being finished. What is made in it belongs to whom the directory
-/// belongs to, so that root can prepare a directory for the server's account.
-pub(super) struct Folder<'a> {
+/// A data directory on this machine. What is made in it belongs to whom the directory belongs to, so
+/// that root can prepare a directory for the server's account.
+pub(super) struct Directory<'a> {
     path: &'a Path,
     owner: (u32, u32),
-    directory_mode: u32,
 }
 
-impl<'a> Folder<'a> {
-    /// The server refuses a directory that others can read; a group may when it could at the source.
-    pub(super) fn open(path: &'a Path, facts: &PostgresFacts) -> Result<Self> {
+impl<'a> Directory<'a> {
+    pub(super) fn open(path: &'a Path) -> Result<Self> {
         let metadata = fs::metadata(path).map_err(|error| io_failed(path, &error))?;
-        let has_group = facts.data_directory_mode.ends_with("50");
-        let directory_mode = if has_group { 0o750 } else { 0o700 };
-        fs::set_permissions(path, Permissions::from_mode(directory_mode))
-            .map_err(|error| io_failed(path, &error))?;
-        Ok(Self { path, owner: (metadata.uid(), metadata.gid()), directory_mode })
-    }
-
-    pub(super) fn join(&self, name: &str) -> PathBuf {
-        self.path.join(name)
-    }
-
-    /// Makes a directory, and those above it, unless it is there.
-    pub(super) fn make_directory(&self, name: &str) -> Result<()> {
-        let mut path = self.path.to_owned();
-        for part in name.split('/') {
-            path.push(part);
-            match DirBuilder::new().mode(self.directory_mode).create(&path) {
-                Ok(()) => self.hand_over(&path)?,
-                Err(_) if path.is_dir() => {}
-                Err(error) => return Err(io_failed(&path, &error)),
-            }
-        }
-        Ok(())
-    }
-
-    /// Replaces a file: after a crash it is the old one or the new one.
-    pub(super) fn replace(&self, name: &str, content: &[u8]) -> Result<()> {
-        let path = self.join(name);
-        let mut unfinished = path.clone().into_os_string();
-        unfinished.push(OsStr::new("."));
-        unfinished.push(UNFINISHED);
-        let unfinished = PathBuf::from(unfinished);
-        // The group reads what it may list.
-        let mode = (self.directory_mode & 0o640) | 0o600;
-        let write = || -> io::Result<()> {
-            let mut file =
-                OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&unfinished)?;
-            file.write_all(content)?;
-            file.set_permissions(Permissions::from_mode(mode))?;
-            file.sync_all()
-        };
-        write().map_err(|error| io_failed(&unfinished, &error))?;
-        self.hand_over(&unfinished)?;
-        fs::rename(&unfinished, &path).map_err(|error| io_failed(&path, &error))
-    }
-
-    /// A file's content, `None` when it is not there.
-    pub(super) fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
-        match fs::read(self.join(name)) {
-            Ok(content) => Ok(Some(content)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(io_failed(&self.join(name), &error)),
-        }
-    }
-
-    pub(super) fn remove(&self, name: &str) -> Result<()> {
-        match fs::remove_file(self.join(name)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_failed(&self.join(name), &error)),
-            _ => Ok(()),
-        }
+        Ok(Self { path, owner: (metadata.uid(), metadata.gid()) })
     }
 
     /// Makes the names durable that were made, replaced or removed.
@@ -103,6 +43,105 @@ impl<'a> Folder<'a> {
             return Ok(());
         }
         chown(path, Some(self.owner.0), Some(self.owner.1)).map_err(|error| io_failed(path, &error))
+    }
+}
+
+/// What is there, or `None` when nothing is.
+fn found<T>(path: &Path, outcome: io::Result<T>) -> Result<Option<T>> {
+    match outcome {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(io_failed(path, &error)),
+    }
+}
+
+impl RestoredTree for Directory<'_> {
+    fn size_of(&mut self, name: &str) -> Result<Option<u64>> {
+        let path = self.path.join(name);
+        Ok(found(&path, fs::metadata(&path))?.map(|metadata| metadata.len()))
+    }
+
+    fn read(&mut self, name: &str) -> Result<Option<Vec<u8>>> {
+        let path = self.path.join(name);
+        found(&path, fs::read(&path))
+    }
+
+    fn replace(&mut self, name: &str, mode: u32, content: &[u8]) -> Result<()> {
+        let path = self.path.join(name);
+        let mut unfinished = path.clone().into_os_string();
+        unfinished.push(OsStr::new("."));
+        unfinished.push(UNFINISHED);
+        let unfinished = PathBuf::from(unfinished);
+        let write = || -> io::Result<()> {
+            let mut file =
+                OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&unfinished)?;
+            file.write_all(content)?;
+            file.set_permissions(Permissions::from_mode(mode))?;
+            file.sync_all()
+        };
+        write().map_err(|error| io_failed(&unfinished, &error))?;
+        self.hand_over(&unfinished)?;
+        fs::rename(&unfinished, &path).map_err(|error| io_failed(&path, &error))
+    }
+
+    fn remove(&mut self, name: &str) -> Result<()> {
+        let path = self.path.join(name);
+        found(&path, fs::remove_file(&path)).map(|_| ())
+    }
+
+    fn make_directory(&mut self, name: &str, mode: u32) -> Result<()> {
+        let path = self.path.join(name);
+        match DirBuilder::new().mode(mode).create(&path) {
+            Ok(()) => self.hand_over(&path),
+            Err(_) if path.is_dir() => Ok(()),
+            Err(error) => Err(io_failed(&path, &error)),
+        }
+    }
+
+    fn set_mode(&mut self, mode: u32) -> Result<()> {
+        fs::set_permissions(self.path, Permissions::from_mode(mode))
+            .map_err(|error| io_failed(self.path, &error))
+    }
+}
+
+/// The data directory that is being finished, with the modes that the server wants.
+pub(super) struct Folder<'a> {
+    tree: &'a mut dyn RestoredTree,
+    directory_mode: u32,
+}
+
+impl<'a> Folder<'a> {
+    /// The server refuses a directory that others can read; a group may when it could at the source.
+    pub(super) fn open(tree: &'a mut dyn RestoredTree, facts: &PostgresFacts) -> Result<Self> {
+        let has_group = facts.data_directory_mode.ends_with("50");
+        let directory_mode = if has_group { 0o750 } else { 0o700 };
+        tree.set_mode(directory_mode)?;
+        Ok(Self { tree, directory_mode })
+    }
+
+    /// Makes a directory, and those above it, unless it is there.
+    pub(super) fn make_directory(&mut self, name: &str) -> Result<()> {
+        for (at, _) in name.match_indices('/').chain([(name.len(), "")]) {
+            self.tree.make_directory(&name[..at], self.directory_mode)?;
+        }
+        Ok(())
+    }
+
+    /// The group reads what it may list.
+    pub(super) fn replace(&mut self, name: &str, content: &[u8]) -> Result<()> {
+        self.tree.replace(name, (self.directory_mode & 0o640) | 0o600, content)
+    }
+
+    pub(super) fn size_of(&mut self, name: &str) -> Result<Option<u64>> {
+        self.tree.size_of(name)
+    }
+
+    pub(super) fn read(&mut self, name: &str) -> Result<Option<Vec<u8>>> {
+        self.tree.read(name)
+    }
+
+    pub(super) fn remove(&mut self, name: &str) -> Result<()> {
+        self.tree.remove(name)
     }
 }
 

@@ -87,7 +87,11 @@ const PLACES: [&str; 16] = [
 ];
 
 /// Writes what is missing and switches off what must not run; answers with notes.
-pub(super) fn write(folder: &Folder<'_>, facts: &PostgresFacts, port: Option<u16>) -> Result<Vec<String>> {
+pub(super) fn write(
+    folder: &mut Folder<'_>,
+    facts: &PostgresFacts,
+    port: Option<u16>,
+) -> Result<Vec<String>> {
     let mut notes = Vec::new();
     let mut written = Vec::new();
     for (name, content) in CONFIGURATION {

@@ -8,26 +8,16 @@ use std::path::{Path, PathBuf};
 
 use strongroom_core::{Error, ErrorKind, Result};
 
-use super::files::Folder;
-use crate::facts::PostgresFacts;
+use crate::facts::{PostgresFacts, TablespaceFact};
 
-const MAP: &str = "tablespace_map";
+pub(super) const MAP: &str = "tablespace_map";
 
-/// Writes the map with the given directories, one for each tablespace of the backup.
-pub(super) fn write_map(
-    folder: &Folder<'_>,
-    facts: &PostgresFacts,
-    given: &BTreeMap<String, PathBuf>,
-) -> Result<()> {
+/// The map with the given directories, one for each tablespace of the backup.
+pub(super) fn map(facts: &PostgresFacts, given: &BTreeMap<String, PathBuf>) -> Result<Vec<u8>> {
     let mut map = Vec::new();
     let mut taken = BTreeMap::new();
     for tablespace in &facts.tablespaces {
-        let directory = given.get(&tablespace.id).ok_or_else(|| {
-            refused(format!(
-                "No directory was given for tablespace {} ({}).",
-                tablespace.id, tablespace.source_path
-            ))
-        })?;
+        let directory = given_to(tablespace, given)?;
         check_directory(&tablespace.id, directory, facts)?;
         if let Some(other) = taken.insert(directory, &tablespace.id) {
             return Err(refused(format!(
@@ -35,12 +25,56 @@ pub(super) fn write_map(
                 tablespace.id
             )));
         }
-        map.extend_from_slice(tablespace.id.as_bytes());
-        map.push(b' ');
-        map.extend_from_slice(&escape(directory.as_os_str().as_bytes()));
-        map.push(b'\n');
+        push_entry(&mut map, &tablespace.id, directory.as_os_str().as_bytes());
     }
-    folder.replace(MAP, &map)
+    Ok(map)
+}
+
+/// The map with directories below the data directory. The server makes each link as the map says,
+/// and it stands in `pg_tblspc`: one step up is the data directory, wherever it is.
+pub(super) fn relative_map(facts: &PostgresFacts, given: &BTreeMap<String, PathBuf>) -> Result<Vec<u8>> {
+    let mut map = Vec::new();
+    for tablespace in &facts.tablespaces {
+        let directory = Path::new("..").join(given_to(tablespace, given)?);
+        push_entry(&mut map, &tablespace.id, directory.as_os_str().as_bytes());
+    }
+    Ok(map)
+}
+
+/// How tablespaces leave the data directory: tools that copy a server want to find them outside.
+pub(super) fn note(facts: &PostgresFacts, given: &BTreeMap<String, PathBuf>) -> Option<String> {
+    let first = facts.tablespaces.first()?;
+    let place = given.get(&first.id)?.display();
+    Some(format!(
+        "Tablespaces lie below the data directory and the server finds them there. Before this copy takes over \
+         from the source, move each to a place of its own. Before the first start, that is: mv {place} /new/place, \
+         and the line `{} /new/place` in {MAP}. Later, with the server stopped: mv {place} /new/place && \
+         ln -sfn /new/place pg_tblspc/{}. At the source they were: {}.",
+        first.id,
+        first.id,
+        facts
+            .tablespaces
+            .iter()
+            .map(|space| format!("{} {}", space.id, space.source_path))
+            .collect::<Vec<_>>()
+            .join(", ")
+    ))
+}
+
+fn given_to<'a>(tablespace: &TablespaceFact, given: &'a BTreeMap<String, PathBuf>) -> Result<&'a PathBuf> {
+    given.get(&tablespace.id).ok_or_else(|| {
+        refused(format!(
+            "No directory was given for tablespace {} ({}).",
+            tablespace.id, tablespace.source_path
+        ))
+    })
+}
+
+fn push_entry(map: &mut Vec<u8>, id: &str, directory: &[u8]) {
+    map.extend_from_slice(id.as_bytes());
+    map.push(b' ');
+    map.extend_from_slice(&escape(directory));
+    map.push(b'\n');
 }
 
 /// The directory must be usable by the server and hold the tablespace's files.

@@ -1,5 +1,6 @@
 //! A backup opened for reading. While it lives, its intents keep the packs from the sweep.
 
+use std::ops::ControlFlow;
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,7 @@ use crate::{SEGMENT_SIZE_BYTES, layout, marks};
 /// A reader says again that it reads, this often.
 const RENEW_AFTER: Duration = Duration::from_mins(10);
 /// Chunks decoded from one planned read.
-const WINDOW_CHUNKS: usize = 32;
+pub(super) const WINDOW_CHUNKS: usize = 32;
 /// Records of one pack that lie this near each other are read together …
 const GAP_BYTES_MAX: u32 = 256 << 10;
 /// … up to this much at once.
@@ -151,17 +152,39 @@ impl BackupReader {
         Ok(())
     }
 
+    /// Members from one on, in the order of paths, until `out` has enough.
+    pub fn members_from(
+        &self,
+        first: u64,
+        out: &mut dyn FnMut(MemberEntry) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
+        let page = self.page_starts.partition_point(|start| *start <= first).saturating_sub(1);
+        for (number, start) in self.page_starts.iter().enumerate().skip(page) {
+            let page = self.tree.page(number)?;
+            let skipped = usize::try_from(first.saturating_sub(*start)).unwrap_or(usize::MAX);
+            for (at, entry) in page.entries.iter().enumerate().skip(skipped) {
+                if out(member_entry(start + at as u64, entry))?.is_break() {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The member at a path.
+    pub fn find(&self, path: &MemberPath) -> Result<Option<MemberEntry>> {
+        let Some((index, entry)) = self.tree.find_at(path)? else { return Ok(None) };
+        let before = self.page_starts.get(index.0).copied().unwrap_or_default();
+        Ok(Some(member_entry(before + index.1 as u64, &entry)))
+    }
+
     /// Reads segments, given as (member index, segment number), in the order asked for.
     pub fn read_segments(
         &self,
         wanted: &[(u64, u32)],
         out: &mut dyn FnMut(Frame) -> Result<()>,
     ) -> Result<()> {
-        // Many calls ask for one small file each: what a reader has set up serves all of them.
-        let spare = self.spare().pop();
-        let mut reader = spare.unwrap_or_else(|| {
-            ChunkReader::new(self.lineage.shared.store.clone(), self.lineage.keys.clone())
-        });
+        let mut reader = self.chunk_reader();
         for (member, segment) in wanted {
             self.renew_intent()?;
             let entry = self.entry(*member)?;
@@ -171,8 +194,19 @@ impl BackupReader {
                 out(Frame { member: *member, segment: *segment, offset: base + offset, body })
             })?;
         }
-        self.spare().push(reader);
+        self.keep(reader);
         Ok(())
+    }
+
+    /// Many calls ask for one small file each: what a reader has set up serves all of them.
+    pub(super) fn chunk_reader(&self) -> ChunkReader {
+        let spare = self.spare().pop();
+        spare
+            .unwrap_or_else(|| ChunkReader::new(self.lineage.shared.store.clone(), self.lineage.keys.clone()))
+    }
+
+    pub(super) fn keep(&self, reader: ChunkReader) {
+        self.spare().push(reader);
     }
 
     fn spare(&self) -> MutexGuard<'_, Vec<ChunkReader>> {
@@ -205,7 +239,7 @@ impl BackupReader {
     }
 
     /// Adds an intent every ten minutes, so that no listing can miss all of them.
-    fn renew_intent(&self) -> Result<()> {
+    pub(super) fn renew_intent(&self) -> Result<()> {
         let mut intents = self.intents.lock().expect("no thread panics while it renews");
         if intents.written == 0 || intents.last.elapsed() < RENEW_AFTER {
             return Ok(());
@@ -292,7 +326,7 @@ pub(crate) fn read_leaves(
     }
 }
 
-fn plan_window(reader: &mut ChunkReader, window: &[Leaf], ahead: &mut ReadAhead) -> Result<()> {
+pub(super) fn plan_window(reader: &mut ChunkReader, window: &[Leaf], ahead: &mut ReadAhead) -> Result<()> {
     let mut wanted: Vec<Location> = window.iter().flat_map(Leaf::chain).copied().collect();
     wanted.sort_by_key(|at| (at.pack, at.generation, at.offset));
     wanted.dedup();

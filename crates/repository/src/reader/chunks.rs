@@ -82,6 +82,22 @@ impl ChunkReader {
 
     /// The plaintext of a chunk. Damage names the pack and slot.
     pub(crate) fn chunk(&mut self, leaf: &Leaf, ahead: &mut ReadAhead) -> Result<Vec<u8>> {
+        self.decode(leaf, ahead, &mut None)
+    }
+
+    /// A chunk, and the payload of its only record as it is stored. The plaintext was checked.
+    pub(crate) fn chunk_and_payload(
+        &mut self,
+        leaf: &Leaf,
+        ahead: &mut ReadAhead,
+    ) -> Result<(Vec<u8>, Vec<u8>)> {
+        let mut payload = Some(Vec::new());
+        let plain = self.decode(leaf, ahead, &mut payload)?;
+        Ok((plain, payload.unwrap_or_default()))
+    }
+
+    /// `kept` takes the payload of the record that was opened last, where it is wanted.
+    fn decode(&mut self, leaf: &Leaf, ahead: &mut ReadAhead, kept: &mut Option<Vec<u8>>) -> Result<Vec<u8>> {
         let (id, chain) = match &leaf.body {
             LeafBody::Fill(byte) => return Ok(vec![*byte; leaf.plain_length as usize]),
             LeafBody::Stored { id, chain } => (id, chain),
@@ -89,10 +105,10 @@ impl ChunkReader {
         let mut plain: Option<Vec<u8>> = None;
         for at in chain {
             let opened = if let Some(bytes) = ahead.take(at) {
-                self.open(PackKind::Data, at, bytes, plain.as_deref())
+                self.open(PackKind::Data, at, bytes, plain.as_deref(), kept)
             } else {
                 let mut ciphertext = self.read(at)?;
-                self.open(PackKind::Data, at, &mut ciphertext, plain.as_deref())
+                self.open(PackKind::Data, at, &mut ciphertext, plain.as_deref(), kept)
             };
             plain = Some(opened?);
         }
@@ -108,13 +124,13 @@ impl ChunkReader {
     pub(crate) fn root_of(&mut self, chain: &[Location]) -> Result<Vec<u8>> {
         let Some(root) = chain.first() else { return Ok(Vec::new()) };
         let mut ciphertext = self.read(root)?;
-        self.open(PackKind::Data, root, &mut ciphertext, None)
+        self.open(PackKind::Data, root, &mut ciphertext, None, &mut None)
     }
 
     /// The plaintext of a segment, directory page or roster part.
     pub(crate) fn node(&mut self, node: &NodeRef) -> Result<Vec<u8>> {
         let mut ciphertext = self.read(&node.at)?;
-        let plain = self.open(PackKind::Meta, &node.at, &mut ciphertext, None)?;
+        let plain = self.open(PackKind::Meta, &node.at, &mut ciphertext, None, &mut None)?;
         if self.keys.chunk_id(&plain) != node.id {
             return Err(self.damaged(Some(&node.at), "a part of the manifest is not what was written"));
         }
@@ -215,6 +231,7 @@ impl ChunkReader {
         at: &Location,
         ciphertext: &mut [u8],
         base: Option<&[u8]>,
+        kept: &mut Option<Vec<u8>>,
     ) -> Result<Vec<u8>> {
         if self.pack_keys.len() >= PACK_KEYS_MAX {
             self.pack_keys.clear();
@@ -226,6 +243,9 @@ impl ChunkReader {
             .or_insert_with(|| keys.pack_key(kind, at.pack, &at.salt));
         let opened = open_record(keys, key, at, ciphertext);
         let plain = opened.and_then(|(encoding, payload)| {
+            if let Some(kept) = kept {
+                payload.clone_into(kept);
+            }
             self.codec.decode(encoding, payload, base, at.plain_length as usize)
         });
         plain.ok_or_else(|| self.damaged(Some(at), "a record is not authentic or does not decode"))

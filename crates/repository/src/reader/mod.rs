@@ -3,10 +3,12 @@
 mod backup;
 mod chunks;
 mod salvage;
+mod shape;
 mod tree;
 
 pub(crate) use backup::read_leaves;
 pub use backup::{BackupReader, Frame, FrameBody, MemberEntry};
 pub(crate) use chunks::{ChunkReader, ReadAhead};
 pub use salvage::{Lost, LostPage};
+pub use shape::{ChunkShape, Shape, ShapedChunk};
 pub(crate) use tree::Tree;

@@ -55,11 +55,16 @@ impl Tree {
 
     /// The member at a path.
     pub(crate) fn find(&self, path: &MemberPath) -> Result<Option<Entry>> {
+        Ok(self.find_at(path)?.map(|(_, entry)| entry))
+    }
+
+    /// The member at a path, after its page and its place there.
+    pub(crate) fn find_at(&self, path: &MemberPath) -> Result<Option<((usize, usize), Entry)>> {
         let after = self.root.pages.partition_point(|page| page.first_path.as_slice() <= path.as_bytes());
         let Some(number) = after.checked_sub(1) else { return Ok(None) };
         let page = self.page(number)?;
         let found = page.entries.binary_search_by(|entry| entry.path.cmp(path));
-        Ok(found.ok().map(|at| page.entries[at].clone()))
+        Ok(found.ok().map(|at| ((number, at), page.entries[at].clone())))
     }
 
     pub(crate) fn segment(&self, node: &NodeRef) -> Result<Segment> {

@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 use strongroom_api::native::wire::{
-    Accepted, BackupList, BackupRequest, BackupView, CheckRequest, DrillView, JobView,
+    Accepted, BackupList, BackupRequest, BackupView, CheckRequest, DownloadLinkView, DrillView, JobView,
 };
 
 use super::{Desk, follow};
@@ -22,6 +22,8 @@ pub(crate) enum Verb {
     },
     /// One, with all that is known of it: id, unique name, the beginning of an id, @latest
     Show { backup: String },
+    /// A link to one as a tar.zst file, good for an hour and for whoever has it
+    Link { backup: String },
     /// Delete one; it leaves the list at once
     Delete {
         backup: String,
@@ -86,6 +88,7 @@ pub(crate) fn run(verb: &Verb, desk: &Desk) -> Outcome<Exit> {
             show(&find(desk, backup)?, desk);
             Ok(Exit::Done)
         }
+        Verb::Link { backup } => link(backup, desk),
         Verb::Delete { backup, progress } => delete(backup, *progress, desk),
         Verb::Verify { backup, level, progress } => verify(backup, *level, *progress, desk),
     }
@@ -160,6 +163,20 @@ fn list(instance: Option<&str>, desk: &Desk) -> Outcome<Exit> {
         ]);
     }
     table.print("No backups yet. Take one:\n  strongroom backup create INSTANCE --name first --wait");
+    Ok(Exit::Done)
+}
+
+fn link(backup: &str, desk: &Desk) -> Outcome<Exit> {
+    let found = find(desk, backup)?;
+    let path = ["backups", &found.id, "download-link"];
+    let link: DownloadLinkView = desk.runtime.block_on(desk.client.post(&path, &json!({})))?;
+    if desk.is_json() {
+        output::json(&link);
+        return Ok(Exit::Done);
+    }
+    output::data(format_args!("{}", link.url));
+    output::note(format_args!("  {}, until {}", size(link.bytes), moment(&link.expires)));
+    output::next(format_args!("curl -fO '{}' && tar --zstd -xpf {}", link.url, link.file_name));
     Ok(Exit::Done)
 }
 

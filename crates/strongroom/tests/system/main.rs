@@ -10,6 +10,7 @@ mod block_lists;
 mod command_line;
 mod damage;
 mod disks;
+mod downloads;
 mod drills;
 mod first_start;
 mod identity;

@@ -147,6 +147,14 @@ impl Room {
         server.wait().unwrap();
     }
 
+    /// The most memory that the server has had so far.
+    pub(crate) fn peak_memory_kib(&self) -> u64 {
+        let pid = self.server.as_ref().unwrap().id();
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        peak.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
     /// SIGTERM, and how it ended.
     pub(crate) fn stop(&mut self) -> ExitStatus {
         let mut server = self.server.take().unwrap();
