@@ -45,6 +45,7 @@ const V3: &[Route] = &[
     ("/v3/{project_id}/instances/{instance_id}/backups/policy", &["get", "put"], || {
         get(v3::policies::show).put(v3::policies::set)
     }),
+    ("/v3/{project_id}/backup-files", &["get"], || get(v3::files::list)),
     ("/v3/{project_id}/jobs", &["get"], || get(v3::jobs::show)),
 ];
 

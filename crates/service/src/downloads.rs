@@ -118,7 +118,7 @@ impl DownloadClaim {
         };
         parts
             .iter()
-            .all(|part| is_plain(part))
+            .all(is_plain)
             .then(|| format!("strongroom download 1\n{}", parts.map(String::as_str).join("\n")))
     }
 }

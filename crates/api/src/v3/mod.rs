@@ -2,6 +2,7 @@
 
 pub(crate) mod backups;
 mod error;
+pub(crate) mod files;
 pub(crate) mod jobs;
 mod operations;
 pub(crate) mod policies;

@@ -14,6 +14,7 @@ const BACKUPS_QUERY: &[(&str, &str)] = &[
     ("begin_time", "Begun at this moment or later; goes with end_time"),
     ("end_time", "Begun at this moment or before; goes with begin_time"),
 ];
+const FILES_QUERY: &[(&str, &str)] = &[("backup_id", "The backup; needed")];
 const JOB_QUERY: &[(&str, &str)] = &[("id", "The id of the job; needed")];
 
 pub(crate) const OPERATIONS: &[Operation] = &[
@@ -24,6 +25,8 @@ pub(crate) const OPERATIONS: &[Operation] = &[
     get("/v3/{project_id}/instances/{instance_id}/backups/policy", "The backup policy", "PolicyShown"),
     put("/v3/{project_id}/instances/{instance_id}/backups/policy", "Set the backup policy", "Nothing")
         .taking("SetPolicyBody"),
+    get("/v3/{project_id}/backup-files", "A link to a backup as one file, good for an hour", "BackupFiles")
+        .with_query(FILES_QUERY),
     get("/v3/{project_id}/jobs", "A job by its id", "JobShown").with_query(JOB_QUERY),
 ];
 
@@ -35,6 +38,7 @@ pub(crate) const SCHEMAS: Collect = |out| {
     collect::<wire::BackupList>(out);
     collect::<wire::PolicyShown>(out);
     collect::<wire::SetPolicyBody>(out);
+    collect::<wire::BackupFiles>(out);
     collect::<rds::jobs::JobShown>(out);
     collect::<rds::Nothing>(out);
 };

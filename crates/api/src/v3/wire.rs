@@ -135,6 +135,24 @@ impl From<&Backup> for BackupView {
     }
 }
 
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct BackupFiles {
+    pub(super) files: Vec<BackupFile>,
+    pub(super) bucket: String,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct BackupFile {
+    pub(super) name: String,
+    /// Of the file, in KB, rounded up
+    pub(super) size: u64,
+    /// Needs no header, takes ranges and HEAD
+    pub(super) download_link: String,
+    pub(super) link_expired_time: String,
+    /// Set where a file holds one database only
+    pub(super) database_name: Option<String>,
+}
+
 pub(super) fn status(state: BackupState) -> &'static str {
     crate::native::views::backup_status(state)
 }

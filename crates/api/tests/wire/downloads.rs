@@ -247,3 +247,39 @@ async fn f11_damage_breaks_a_download_and_never_ends_it_well() {
     assert!(whole.starts_with(&broken.body), "a wrong byte");
     assert!(!broken.body.is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_v3_call_answers_by_the_contract() {
+    let room = room_with_backup(ApiSettings::default()).await;
+    let made = link(&room).await;
+    let backup = made["backup_id"].as_str().unwrap();
+    let files = |backup: &str| room.ours.v3(&format!("/backup-files?backup_id={backup}"));
+    let reply = room.ask(Ask::get(&files(backup))).await;
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    let document = reply.json();
+    let file = &document["files"][0];
+    assert_eq!(file["name"], format!("{backup}.tar.zst"));
+    assert_eq!(file["size"].as_u64().unwrap(), made["bytes"].as_u64().unwrap().div_ceil(1024));
+    assert_eq!(file["link_expired_time"], "2026-03-04T06:06:07+0000");
+    assert!(file["database_name"].is_null() && document["bucket"] == "strongroom");
+    let path = file["download_link"].as_str().unwrap().strip_prefix("http://strongroom").unwrap();
+    assert_eq!(room.send(Ask::new("HEAD", path)).await.status, 200);
+    let instance = room.add_instance(&room.ours, "other").await;
+    let building = room.create_backup("building", &instance).await.json();
+    let building = building["backup"]["id"].as_str().unwrap().to_owned();
+    let unknown = "0".repeat(32) + "br03";
+    for (path, status, code) in [
+        (room.ours.v3("/backup-files"), 400, "DBS.280404"),
+        (files(""), 400, "DBS.280404"),
+        (files(&"x".repeat(65)), 400, "DBS.280404"),
+        (files(&unknown), 404, "DBS.201010"),
+        (files(&building), 409, "DBS.201014"),
+    ] {
+        let ask = Ask::get(&path).token(&room.ours.admin());
+        let reply = room.send(ask.clone()).await;
+        check_every_answer(&ask, &reply);
+        assert_eq!((reply.status, reply.v3_code().as_str()), (status, code), "{path}: {}", reply.text());
+    }
+    let weak = room.send(Ask::get(&files(backup)).token(&room.ours.token(Role::Operator))).await;
+    assert_eq!((weak.status, weak.v3_code().as_str()), (403, "DBS.200010"));
+}

@@ -81,6 +81,7 @@ async fn the_table_of_roles() {
         (Role::Viewer, Ask::get(&room.ours.v3("/backups"))),
         (Role::Operator, Ask::post(&room.ours.v3("/backups"), "{}")),
         (Role::Operator, Ask::delete(&room.ours.v3("/backups/none"))),
+        (Role::Restorer, Ask::get(&room.ours.v3("/backup-files?backup_id=none"))),
         (Role::Viewer, Ask::get(&room.ours.v3("/jobs"))),
         (Role::Viewer, Ask::get(&native("/instances"))),
         (Role::Operator, Ask::post(&native("/instances"), "{}")),

@@ -103,6 +103,10 @@ async fn a14_what_is_foreign_answers_as_what_is_not_there() {
         (create_v3(&theirs.node), create_v3(&unknown(&theirs.node))),
         (make(&theirs.instance), make(&unknown(&theirs.instance))),
         (make("orders"), make("absent")),
+        (
+            Ask::get(&room.ours.v3(&format!("/backup-files?backup_id={}", theirs.backup))),
+            Ask::get(&room.ours.v3(&format!("/backup-files?backup_id={}", unknown(&theirs.backup)))),
+        ),
         (forget(&theirs.backup), forget(&unknown(&theirs.backup))),
     ];
     let mut by_path = |method: &str, before: &str, id: &str, after: &str, body: &str| {

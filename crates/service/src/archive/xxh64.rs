@@ -12,8 +12,8 @@ fn round(lane: u64, input: u64) -> u64 {
     lane.wrapping_add(input.wrapping_mul(PRIMES[1])).rotate_left(31).wrapping_mul(PRIMES[0])
 }
 
-fn word_64(bytes: &[u8; 8]) -> u64 {
-    u64::from_le_bytes(*bytes)
+fn word(bytes: [u8; 8]) -> u64 {
+    u64::from_le_bytes(bytes)
 }
 
 /// With seed 0.
@@ -23,7 +23,7 @@ pub(super) fn xxh64(bytes: &[u8]) -> u64 {
     hash = hash.wrapping_add(bytes.len() as u64);
     let (words, tail) = tail.as_chunks::<8>();
     for eight in words {
-        hash ^= round(0, word_64(eight));
+        hash ^= round(0, word(*eight));
         hash = hash.rotate_left(27).wrapping_mul(PRIMES[0]).wrapping_add(PRIMES[3]);
     }
     let (fours, tail) = tail.as_chunks::<4>();
@@ -45,7 +45,7 @@ fn lanes(stripes: &[[u8; 32]]) -> u64 {
     for stripe in stripes {
         let (words, _) = stripe.as_chunks::<8>();
         for (lane, eight) in lanes.iter_mut().zip(words) {
-            *lane = round(*lane, word_64(eight));
+            *lane = round(*lane, word(*eight));
         }
     }
     let turned = [
