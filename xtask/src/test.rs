@@ -46,6 +46,8 @@ enum Part {
     Api,
     /// Whole stories through the executable
     System,
+    /// Real clients through the executable, a part of `system`
+    Clients,
     Chores,
 }
 
@@ -60,9 +62,15 @@ impl Part {
             Self::Extract => "strongroom-extract",
             Self::Service => "strongroom-service",
             Self::Api => "strongroom-api",
-            Self::System => "strongroom",
+            Self::System | Self::Clients => "strongroom",
             Self::Chores => "xtask",
         }
+    }
+
+    /// Its tests, as nextest takes them.
+    fn filter(self) -> String {
+        let of_package = format!("package({})", self.package());
+        if self == Self::Clients { format!("({of_package} & test(/^clients::/))") } else { of_package }
     }
 }
 
@@ -168,6 +176,7 @@ fn prepare() -> anyhow::Result<Vec<String>> {
     for (wanted, what, name) in [
         (python::DECODER, "the decoder of the format", "python-decoder"),
         (python::CLIENTS, "real clients", "python-clients"),
+        (python::SCHEMATHESIS, "requests from the documents", "schemathesis"),
     ] {
         if let Err(error) = python::ensure(&wanted) {
             say::note(format_args!("!! No Python for {what}: {error:#}"));
@@ -195,8 +204,16 @@ fn run_tests(options: &Options, may_skip: &[String]) -> anyhow::Result<Tally> {
     if options.parts.is_empty() {
         cargo.arg("--workspace");
     }
-    for part in &options.parts {
-        cargo.args(["--package", part.package()]);
+    let mut packages: Vec<&str> = options.parts.iter().map(|part| part.package()).collect();
+    packages.dedup();
+    for package in packages {
+        cargo.args(["--package", package]);
+    }
+    if has_nextest && options.parts.contains(&Part::Clients) {
+        let filters: Vec<String> = options.parts.iter().map(|part| part.filter()).collect();
+        cargo.args(["-E", &filters.join(" | ")]);
+    } else if options.parts == [Part::Clients] {
+        cargo.args(["--test", "system", "clients::"]);
     }
     let log = run_and_read(&mut cargo)?;
     let mut tally = if has_nextest { read_nextest(&log.text) } else { read_harness(&log.text) };

@@ -1,56 +1,6 @@
-//! Users, projects, keys through the commands; and the real clients that log in and sign.
-
-use std::path::PathBuf;
-use std::process::Command;
+//! Users, projects, keys through the commands.
 
 use crate::room::{Done, Room};
-
-const CLIENTS: &str = "../../fixtures/wire/clients/clients.py";
-
-/// A Python with the real clients: the one that is named, or the one that `cargo xtask test` keeps
-/// beside the build.
-fn python() -> Option<PathBuf> {
-    let beside_the_build = || {
-        let program = std::env::current_exe().ok()?;
-        Some(program.ancestors().nth(3)?.join("clients-python/bin/python"))
-    };
-    let named = std::env::var_os("STRONGROOM_TEST_CLIENTS_PYTHON").map(PathBuf::from);
-    let found = named.or_else(beside_the_build).filter(|python| python.exists());
-    if found.is_none() {
-        strongroom_testkit::skip::missing(
-            "python-clients",
-            "`cargo xtask test` makes a Python with the packages of fixtures/wire/clients/requirements.txt",
-        );
-    }
-    found
-}
-
-#[test]
-fn real_clients_log_in_and_sign_with_what_the_first_start_wrote() {
-    let Some(python) = python() else { return };
-    let room = Room::serving();
-    let mut command = Command::new(python);
-    command.arg(CLIENTS).arg(room.data_dir().join("bootstrap.json"));
-    let done = Done::of(&command.output().unwrap()).expect(0);
-    assert_eq!(
-        done.stdout.lines().collect::<Vec<_>>(),
-        [
-            "password for a project: v1 list",
-            "unscoped, projects, rescoped: v1 list",
-            "domain: lists projects, reaches none",
-            "the token of bootstrap.json: exchanged",
-            "revoked: 401",
-            "a wrong password: 401",
-            "signed: list, query, create, projects",
-            "a wrong secret: 401",
-        ]
-    );
-    let log = room.log();
-    for secret in ["password", "token", "secret_key"] {
-        assert!(!log.contains(&room.credential(secret)), "the log has the {secret}");
-    }
-    assert!(!log.contains("srs_"), "the log has a session");
-}
 
 /// As somebody else than the first administrator.
 fn run_as(room: &Room, token: &str, arguments: &[&str]) -> Done {

@@ -7,6 +7,7 @@ mod site;
 mod source;
 
 mod block_lists;
+mod clients;
 mod command_line;
 mod damage;
 mod disks;
