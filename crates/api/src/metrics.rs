@@ -109,6 +109,9 @@ pub(crate) struct Metrics {
     policy_begun: Family<PunctualityLabels, Counter>,
     policy_expired: Counter,
     repository_bytes: Gauge,
+    swept_bytes: Counter,
+    last_sweep: Gauge,
+    dead_bytes: Gauge,
     /// When the repository was last measured.
     measured: tokio::sync::Mutex<Option<Instant>>,
 }
@@ -143,6 +146,9 @@ impl Metrics {
             policy_begun: Family::default(),
             policy_expired: Counter::default(),
             repository_bytes: Gauge::default(),
+            swept_bytes: Counter::default(),
+            last_sweep: Gauge::default(),
+            dead_bytes: Gauge::default(),
             measured: tokio::sync::Mutex::new(None),
         };
         for kind in [SOURCE, STORED] {
@@ -228,6 +234,21 @@ impl Metrics {
             "strongroom_repository_bytes",
             "Bytes of all objects, measured once a minute",
             self.repository_bytes.clone(),
+        );
+        registry.register(
+            "strongroom_repository_swept_bytes",
+            "Bytes that sweeps of this process gave back",
+            self.swept_bytes.clone(),
+        );
+        registry.register(
+            "strongroom_repository_last_sweep_timestamp_seconds",
+            "When a sweep last came to its end, 0 when none did",
+            self.last_sweep.clone(),
+        );
+        registry.register(
+            "strongroom_repository_dead_bytes",
+            "Bytes that the last sweep left, in packs of which too little was dead",
+            self.dead_bytes.clone(),
         );
     }
 
@@ -326,6 +347,9 @@ impl Metrics {
             Measurement::PolicyExpired { count } => {
                 self.policy_expired.inc_by(count);
             }
+            Measurement::Sweep { bytes_freed } => {
+                self.swept_bytes.inc_by(bytes_freed);
+            }
         }
     }
 
@@ -364,6 +388,12 @@ impl Metrics {
         self.oldest_due.set(reading.oldest_due_ms.unwrap_or(0) / 1000);
         self.oldest_pending.set(reading.oldest_pending_ms.unwrap_or(0) / 1000);
         self.leases_lost.set(gauge(reading.leases_lost));
+        let (swept, dead) = match &reading.last_sweep {
+            Some((at, told)) => (at.as_second(), told["dead_kept"]["bytes"].as_u64().unwrap_or(0)),
+            None => (0, 0),
+        };
+        self.last_sweep.set(swept);
+        self.dead_bytes.set(gauge(dead));
     }
 }
 
@@ -412,6 +442,7 @@ mod tests {
         metrics.count(Measurement::CorruptObjects { count: 3 });
         metrics.count(Measurement::PolicyBegun { is_late: true });
         metrics.count(Measurement::PolicyExpired { count: 2 });
+        metrics.count(Measurement::Sweep { bytes_freed: 4096 });
         let mut page = String::new();
         encode(&mut page, &metrics.registry.lock().unwrap()).unwrap();
         let page = as_plain_text(&page);
@@ -427,6 +458,7 @@ mod tests {
             "strongroom_policy_backups_begun_total{punctuality=\"in_window\"} 0",
             "strongroom_policy_backups_begun_total{punctuality=\"late\"} 1",
             "strongroom_policy_backups_expired_total 2",
+            "strongroom_repository_swept_bytes_total 4096",
         ] {
             assert!(page.lines().any(|found| found == line), "{line} is not in\n{page}");
         }

@@ -87,6 +87,7 @@ const NATIVE: &[Route] = &[
     ("/strongroom/v1/jobs/{job}/events", &["get"], || get(native::jobs::events)),
     ("/strongroom/v1/repository", &["get"], || get(native::repository::show)),
     ("/strongroom/v1/repository/check", &["post"], || post(native::repository::check)),
+    ("/strongroom/v1/repository/sweep", &["post"], || post(native::repository::sweep)),
     ("/strongroom/v1/repository/forget", &["post"], || post(native::repository::forget)),
     ("/strongroom/v1/tokens", &["get", "post"], || get(native::tokens::list).post(native::tokens::create)),
     ("/strongroom/v1/tokens/{token}", &["delete"], || delete(native::tokens::revoke)),

@@ -139,7 +139,7 @@ fn translate(error: sqlx::Error) -> Error {
 }
 
 /// Unique indexes: the name PostgreSQL reports, the columns SQLite reports, what it means.
-const UNIQUE_INDEXES: [(&str, &str, ErrorKind, &str); 7] = [
+const UNIQUE_INDEXES: [(&str, &str, ErrorKind, &str); 8] = [
     (
         "backup_building",
         "backups.instance_id",
@@ -163,6 +163,12 @@ const UNIQUE_INDEXES: [(&str, &str, ErrorKind, &str); 7] = [
         "jobs.backup_id",
         ErrorKind::BackupBeingDeleted,
         "The backup is being deleted already; nothing was stored.",
+    ),
+    (
+        "job_live_sweep",
+        "jobs.kind",
+        ErrorKind::SweepInProgress,
+        "A sweep of the repository runs already; nothing was started.",
     ),
     (
         "project_name",

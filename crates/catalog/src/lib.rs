@@ -72,7 +72,7 @@ pub use backup::{BackupFilter, BackupSlice, Cursor, Deletable, DeleteAdmitted, P
 pub use first_start::{FirstRows, FirstStartTurn};
 pub use hints::Hints;
 pub use identity::{AccessKey, AccessKeyOwner, Assignment, Project, Role, User};
-pub use job::{CancelAsked, Claim, JobFilter, Renewal};
+pub use job::{CancelAsked, Claim, JobFilter, Renewal, SweepStanding};
 pub use outbox::OutboxEntry;
 pub use policy::{DueStart, Expired, PolicyRow, RetentionRow, StartRow, Started};
 pub use reading::{InstanceReading, MetricsReading};

@@ -28,6 +28,8 @@ pub struct MetricsReading {
     /// Instances with automated backups, and how long the oldest start that is due has waited.
     pub policies: u64,
     pub oldest_due_ms: Option<i64>,
+    /// The newest sweep of the repository that came to its end, and what it told.
+    pub last_sweep: Option<(Timestamp, serde_json::Value)>,
     /// Instances that are not retired.
     pub instances: Vec<InstanceReading>,
 }
@@ -59,6 +61,7 @@ impl Catalog {
                 jobs: jobs_in_tx(tx).await?,
                 oldest_pending_ms: oldest_pending_in_tx(tx, now).await?,
                 leases_lost: u64::try_from(lost).unwrap_or(0),
+                last_sweep: last_sweep_in_tx(tx).await?,
                 instances: instances_in_tx(tx).await?,
             })
         })
@@ -97,6 +100,13 @@ async fn policies_in_tx(tx: &mut Tx, now: Timestamp) -> Result<(u64, Option<i64>
     let row = query(select).fetch_one(&mut **tx).await?;
     let due = row.maybe_integer("oldest")?.filter(|due| *due <= to_micros(now));
     Ok((row.unsigned("policies")?, due.map(|due| (to_micros(now) - due) / 1_000)))
+}
+
+async fn last_sweep_in_tx(tx: &mut Tx) -> Result<Option<(Timestamp, serde_json::Value)>, Fault> {
+    let select = "SELECT finished, result FROM jobs
+         WHERE kind = 'sweep' AND state = 'succeeded' ORDER BY finished DESC LIMIT 1";
+    let row = query(select).fetch_optional(&mut **tx).await?;
+    row.map(|row| Ok((row.time("finished")?, row.json("result")?))).transpose()
 }
 
 async fn instances_in_tx(tx: &mut Tx) -> Result<Vec<InstanceReading>, Fault> {

@@ -83,6 +83,8 @@ pub enum ErrorKind {
     NoRestorePoint,
     /// The target of a restore has less room than its source takes.
     TargetTooSmall,
+    /// A sweep of the repository runs; one at a time.
+    SweepInProgress,
     /// Not offered for this instance or not yet offered at all.
     NotSupported,
     /// A check of the source failed before anything was saved (right, setting, version).
@@ -214,6 +216,7 @@ fn default_retry(kind: ErrorKind) -> Retry {
         | ErrorKind::InstanceBusy
         | ErrorKind::BackupInProgress
         | ErrorKind::RestoreInProgress
+        | ErrorKind::SweepInProgress
         | ErrorKind::DiskFull
         | ErrorKind::Internal => Retry::Later,
         _ => Retry::Never,

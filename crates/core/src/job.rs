@@ -17,10 +17,15 @@ pub enum JobKind {
     Verify,
     /// Check the whole repository at a level.
     CheckRepository,
+    /// Take away what no backup needs any more.
+    Sweep,
+    /// Say what a sweep would take away.
+    PlanSweep,
 }
 
 impl JobKind {
-    pub const ALL: [Self; 4] = [Self::Backup, Self::Delete, Self::Verify, Self::CheckRepository];
+    pub const ALL: [Self; 6] =
+        [Self::Backup, Self::Delete, Self::Verify, Self::CheckRepository, Self::Sweep, Self::PlanSweep];
 
     pub const fn word(self) -> &'static str {
         match self {
@@ -28,6 +33,8 @@ impl JobKind {
             Self::Delete => "delete",
             Self::Verify => "verify",
             Self::CheckRepository => "check_repository",
+            Self::Sweep => "sweep",
+            Self::PlanSweep => "plan_sweep",
         }
     }
 
@@ -117,6 +124,33 @@ pub struct Job {
     pub progress: ProgressReading,
     pub cancel_asked: bool,
     pub failure: Option<Failure>,
+}
+
+impl Job {
+    /// A job that nobody has tried yet, due now, of no project and without any input.
+    pub fn ready(id: JobId, kind: JobKind, now: Timestamp) -> Self {
+        Self {
+            id,
+            project_id: None,
+            kind,
+            state: JobState::Ready,
+            backup_id: None,
+            instance_id: None,
+            input: serde_json::json!({}),
+            result: None,
+            epoch: LeaseEpoch::from_stored(0),
+            worker_id: None,
+            lease_until: None,
+            attempts: 0,
+            run_at: now,
+            created: now,
+            started: None,
+            finished: None,
+            progress: ProgressReading::default(),
+            cancel_asked: false,
+            failure: None,
+        }
+    }
 }
 
 /// A recorded step of a job.

@@ -47,6 +47,14 @@ pub const JOB_BACKOFF_BASE_MS: i64 = 2_000;
 /// Time a stopping server waits for its jobs (interfaces section 2).
 pub const DRAIN_TIMEOUT_MS: u64 = 30_000;
 
+/// After something was deleted, and before the sweep that it asked for: so that many deletes are
+/// followed by one sweep (an operator may set another, or none).
+pub const SWEEP_DELAY_S: u64 = 60;
+/// After a sweep that failed for something that passes, and before the next one.
+pub const SWEEP_RETRY_S: u64 = 60 * 60;
+/// Room that a sweep leaves free when it writes packs anew: a delete has to write as well.
+pub const SWEEP_ROOM_KEPT_BYTES: u64 = 16 << 20;
+
 /// Member paths inside a backup, in bytes.
 pub const MEMBER_PATH_BYTES_MAX: usize = 4_096;
 /// Members of one backup.

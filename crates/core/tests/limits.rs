@@ -99,6 +99,13 @@ fn back_off_does_not_grow_beyond_the_promise() {
     assert!(waiting_ms <= 120_000, "{waiting_ms}");
 }
 
+/// Told in the guide on space: many deletes are one sweep, and what failed is tried again the same day.
+#[test]
+fn sweeps_come_soon_and_leave_room_for_deletes() {
+    assert_eq!((SWEEP_DELAY_S, SWEEP_RETRY_S), (60, 3_600));
+    const { assert!(SWEEP_ROOM_KEPT_BYTES >= 16 << 20, "tombstones and verdicts are small") };
+}
+
 /// Documented to callers and operators: a change here is a change of SECURITY.md and the guides.
 #[test]
 fn a09_b11_b21_promised_times_stand() {

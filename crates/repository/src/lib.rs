@@ -13,6 +13,7 @@
 
 mod aead;
 mod binary;
+mod chains;
 mod check;
 mod frame;
 #[cfg(feature = "fuzzing")]
@@ -35,6 +36,7 @@ mod tree;
 mod verdict;
 mod writer;
 
+pub use chains::BaseCost;
 pub use check::{CheckReport, Finding};
 pub use keys::RecoveryKey;
 pub use lineage::{AttemptStart, Begun, Lineage};
@@ -44,7 +46,7 @@ pub use reader::{
 pub use repository::Repository;
 pub use stat::RepositoryStat;
 pub use store::{Listed, LocalStore, MemoryStore, Put, PutStream, Store};
-pub use sweep::{Doubt, SweepOptions, SweepReport};
+pub use sweep::{Doubt, Reasons, Share, SweepOptions, SweepReport};
 pub use verdict::{CatalogRecord, SealedSummary, Totals, Verdict};
 pub use writer::{Attempt, Counters, Distrust, Distrusted, ParentReader, Proven, SealOutcome, WriterOptions};
 

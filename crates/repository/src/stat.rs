@@ -1,14 +1,13 @@
-//! What the repository holds, and what of it only forgotten backups still need.
+//! What the repository holds, and what of it nobody needs any more.
 
-use std::collections::BTreeSet;
-
+use strongroom_core::engine::CancelToken;
+use strongroom_core::progress::Progress;
 use strongroom_core::{ErrorKind, Result};
 
 use crate::FORMAT;
-use crate::check::needs;
-use crate::layout;
 use crate::lineage::Lineage;
 use crate::repository::Repository;
+use crate::sweep::{Share, Sweep, SweepOptions, SweepReport};
 
 /// Numbers of a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,14 +20,30 @@ pub struct RepositoryStat {
     pub bytes: u64,
     /// Sealed and not forgotten.
     pub backups: u64,
+    /// All that were ever forgotten: what says so stays.
     pub forgotten_backups: u64,
-    /// Bytes of packs that no visible backup needs and no running attempt owns.
+    /// Those of them that no sweep has decided to be gone yet, held ones included.
+    pub pending_backups: u64,
+    /// Bytes in packs that backups need.
+    pub live_bytes: u64,
+    /// Packs that nobody needs and no running attempt owns, generations that were replaced included.
+    pub dead_packs: Share,
+    /// Packs that hold dead records beside live ones, and the bytes of the dead ones.
+    pub partly_dead_packs: Share,
+    /// Packs of attempts that may still become backups.
+    pub unfinished_packs: Share,
+    /// What a sweep could give back at the tightest.
     pub reclaimable_bytes: u64,
     pub free_bytes: Option<u64>,
 }
 
 impl Repository {
-    /// Counts. Walks rosters, not trees.
+    /// Bytes of all objects. Only lists.
+    pub fn bytes(&self) -> Result<u64> {
+        Ok(self.shared.store.list("")?.iter().map(|object| object.size).sum())
+    }
+
+    /// Counts. Reads rosters and slot tables, no trees.
     pub fn stat(&self) -> Result<RepositoryStat> {
         let objects = self.shared.store.list("")?;
         let mut stat = RepositoryStat {
@@ -39,6 +54,11 @@ impl Repository {
             bytes: objects.iter().map(|object| object.size).sum(),
             backups: 0,
             forgotten_backups: 0,
+            pending_backups: 0,
+            live_bytes: 0,
+            dead_packs: Share::default(),
+            partly_dead_packs: Share::default(),
+            unfinished_packs: Share::default(),
             reclaimable_bytes: 0,
             free_bytes: self.free_bytes()?,
         };
@@ -57,40 +77,31 @@ impl Repository {
     }
 }
 
+/// Changes nothing, and rewrites nothing: a pack of which a record is live is looked at, no more.
+const LOOK: SweepOptions =
+    SweepOptions { is_dry_run: true, dead_percent: 100, grace_s: 0, abandon_after_s: i64::MAX };
+
 fn add_lineage(stat: &mut RepositoryStat, lineage: &Lineage) -> Result<()> {
-    let mut live = BTreeSet::new();
-    // What a damaged manifest or roster needs is not known; nothing is called free beside it.
-    let mut is_known = true;
     for summary in lineage.backups()? {
         if summary.forgotten {
             stat.forgotten_backups += 1;
         } else {
             stat.backups += 1;
-            match needs(lineage, &summary) {
-                Ok(mut packs) => live.append(&mut packs),
-                Err(error) if error.kind() == ErrorKind::Damage => is_known = false,
-                Err(error) => return Err(error),
-            }
         }
     }
-    let mut reclaimable_bytes = 0;
-    for object in lineage.listed_packs()? {
-        stat.packs += 1;
-        let Some((pack, _)) = layout::parse_pack(lineage.id(), &object.key) else { continue };
-        let is_decided = match lineage.open_verdict(pack.attempt) {
-            Ok(verdict) => verdict.is_some(),
-            Err(error) if error.kind() == ErrorKind::Damage => {
-                is_known = false;
-                false
-            }
-            Err(error) => return Err(error),
-        };
-        if is_decided && !live.contains(&pack) {
-            reclaimable_bytes += object.size;
-        }
+    stat.packs += lineage.listed_packs()?.len() as u64;
+    let (cancel, progress, mut report) = (CancelToken::new(), Progress::new(), SweepReport::default());
+    match Sweep::new(lineage, LOOK, &cancel, &progress).run(&mut report) {
+        Ok(()) => {}
+        // What a damaged manifest or roster needs is not known; nothing is called free beside it.
+        Err(error) if error.kind() == ErrorKind::Damage => return Ok(()),
+        Err(error) => return Err(error),
     }
-    if is_known {
-        stat.reclaimable_bytes += reclaimable_bytes;
-    }
+    stat.pending_backups += report.backups_decided + report.backups_waiting;
+    stat.live_bytes += report.bytes_live;
+    stat.dead_packs.add(Share { packs: report.packs_removed, bytes: report.bytes_freed });
+    stat.partly_dead_packs.add(report.dead_kept);
+    stat.unfinished_packs.add(report.unfinished);
+    stat.reclaimable_bytes += report.bytes_freed + report.dead_kept.bytes;
     Ok(())
 }

@@ -15,7 +15,7 @@ use strongroom_core::id::AttemptId;
 use strongroom_core::progress::Progress;
 use strongroom_core::verification::Level;
 use strongroom_repository::{
-    Begun, LocalStore, MemoryStore, SealOutcome, Store, SweepOptions, SweepReport, Verdict,
+    Begun, LocalStore, MemoryStore, Reasons, SealOutcome, Store, SweepOptions, SweepReport, Verdict,
 };
 use strongroom_testkit::store::{Edge, Fault, FaultyStore, Operation, Seals, What, When};
 
@@ -45,6 +45,15 @@ fn copy(store: &MemoryStore) -> MemoryStore {
 fn packs(store: &dyn Store) -> Vec<String> {
     let listed = store.list(&format!("l/{}/pk/", lineage_id())).unwrap();
     listed.into_iter().map(|object| object.key).collect()
+}
+
+fn pack_bytes(store: &dyn Store) -> u64 {
+    store.list(&format!("l/{}/pk/", lineage_id())).unwrap().iter().map(|object| object.size).sum()
+}
+
+fn freed(reasons: &Reasons) -> u64 {
+    let shares = [reasons.deleted, reasons.abandoned, reasons.unused, reasons.dead_records, reasons.replaced];
+    shares.iter().map(|share| share.bytes).sum()
 }
 
 fn assert_sound(room: &Room, survivors: &BTreeMap<AttemptId, Members>, what: &str) {
@@ -94,6 +103,7 @@ fn f21_r04_what_only_forgotten_backups_need_goes_and_the_rest_stays_exact() {
     let room = Room::new(Arc::new(store.clone()));
     let survivors = with_forgotten(&room, 7, |number| number % 3 != 1);
     let before = packs(&store).len();
+    let before_sweep = room.repository.stat().unwrap();
     let dry = try_sweep(&room, &SweepOptions { is_dry_run: true, ..TIGHTEST }).unwrap();
     assert_eq!(packs(&store).len(), before, "a dry run touches nothing");
     let report = sweep(&room);
@@ -104,8 +114,18 @@ fn f21_r04_what_only_forgotten_backups_need_goes_and_the_rest_stays_exact() {
     );
     assert_eq!(report.doubts, []);
     assert_sound(&room, &survivors, "swept");
+    assert_eq!(report.bytes_freed, freed(&report.reasons), "each byte has its reason");
+    let after = room.repository.stat().unwrap();
+    assert_eq!(before_sweep.reclaimable_bytes, report.bytes_freed);
+    assert_eq!((before_sweep.backups, before_sweep.pending_backups), (2, 5));
+    assert_eq!(
+        (before_sweep.dead_packs.packs, before_sweep.partly_dead_packs.packs),
+        (report.packs_removed, report.packs_rewritten)
+    );
+    assert_eq!((after.pending_backups, after.reclaimable_bytes, after.forgotten_backups), (0, 0, 5));
+    assert_eq!(after.live_bytes, pack_bytes(&store));
     let again = sweep(&room);
-    assert_eq!((again.bytes_freed, again.packs_rewritten, again.bytes_dead_kept), (0, 0, 0));
+    assert_eq!((again.bytes_freed, again.packs_rewritten, again.dead_kept.bytes), (0, 0, 0));
     // The next backup stands on what was swept.
     let (newest, members) = survivors.last_key_value().unwrap();
     let mut members = members.clone();
@@ -160,6 +180,44 @@ fn f03_f08_r04_a_sweep_stopped_at_every_call_of_the_store() {
         }
     }
     assert!(calls > 200, "{calls} calls were stopped at");
+}
+
+/// A disk that fills while a pack is written anew: the pack stays, the others have their turn, and
+/// nothing half is left.
+#[test]
+fn d01_f07_r04_a_disk_that_fills_at_any_write_of_a_pack() {
+    let store = MemoryStore::new();
+    let first = Room::new(Arc::new(store.clone()));
+    let survivors = with_forgotten(&first, 7, |number| number % 3 != 1);
+    let done = copy(&store);
+    let clean = sweep(&Room::opened(Arc::new(done.clone()), &first));
+    assert!(clean.packs_rewritten > 1);
+    let mut cases = 0;
+    for operation in [Operation::BeginPut, Operation::Append, Operation::Commit] {
+        for nth in 1.. {
+            let inner = copy(&store);
+            let faulty = FaultyStore::new(Arc::new(inner.clone()));
+            let room = Room::opened(Arc::new(faulty.clone()), &first);
+            let when = When::Nth(nth, operation, "/pk/");
+            faulty.arm(Fault { when, what: What::FailAs(ErrorKind::DiskFull), edge: Edge::Before });
+            let report = try_sweep(&room, &TIGHTEST).unwrap();
+            let what = format!("{operation:?} {nth}: {report:?}");
+            if !faulty.has_struck() {
+                break;
+            }
+            cases += 1;
+            assert_eq!(report.packs_without_room, 1, "{what}");
+            assert_eq!(report.packs_removed, clean.packs_removed, "{what}");
+            assert_eq!(report.packs_rewritten, clean.packs_rewritten - 1, "{what}");
+            let room = Room::opened(Arc::new(inner.clone()), &first);
+            assert_sound(&room, &survivors, &what);
+            let again = sweep(&room);
+            assert_eq!((again.packs_rewritten, again.packs_without_room), (1, 0), "{what}");
+            assert_sound(&room, &survivors, &what);
+            assert_eq!(packs(&inner).len(), packs(&done).len(), "{what}");
+        }
+    }
+    assert!(cases > 5, "{cases} writes");
 }
 
 #[test]
@@ -461,102 +519,4 @@ fn d08_a_read_only_store_is_not_swept() {
     assert_eq!(refused.kind(), ErrorKind::Unavailable);
     assert!(refused.public().contains("read-only"), "{refused}");
     assert_eq!(store.list("").unwrap(), before);
-}
-
-/// What a history costs beyond what its survivors alone would have cost.
-struct Cost {
-    swept: u64,
-    alone: u64,
-    /// Dead records in packs that hold too few of them to be rewritten.
-    dead: u64,
-}
-
-impl Cost {
-    fn percent(&self) -> u64 {
-        self.swept * 100 / self.alone
-    }
-}
-
-fn pack_bytes(store: &dyn Store) -> u64 {
-    store.list(&format!("l/{}/pk/", lineage_id())).unwrap().iter().map(|object| object.size).sum()
-}
-
-/// A database of some chunks in which each round changes a few of them a little, and one wholly.
-fn grow(members: &mut Members, random: &mut u64) {
-    let table = members.get_mut(&b"data/base/1/16384"[..]).unwrap();
-    let mut next = |below: usize| {
-        *random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        (*random >> 33) as usize % below
-    };
-    for _ in 0..12 {
-        let at = next(table.len() - 64);
-        let value = next(256) as u8;
-        table[at..at + 40].fill(value);
-    }
-    if next(4) == 0 {
-        let chunk = next(table.len() / 131_072) * 131_072;
-        let fresh = room::pages(next(1 << 30) as u64, 131_072);
-        table[chunk..chunk + 131_072].copy_from_slice(&fresh);
-    }
-}
-
-/// `count` backups of one lineage, three of four deleted at random on the way, swept now and then.
-fn cost_of(count: usize, options: &SweepOptions) -> Cost {
-    let (swept, alone) = (MemoryStore::new(), MemoryStore::new());
-    let (room, reference) = (Room::new(Arc::new(swept.clone())), Room::new(Arc::new(alone.clone())));
-    let table = room::pages(1, 1 << 20);
-    let mut members = Members::from([(b"data/base/1/16384".to_vec(), table)]);
-    let (mut parent, mut random) = (None, 7_u64);
-    let mut survivors: BTreeMap<AttemptId, Members> = BTreeMap::new();
-    for number in 0..count {
-        grow(&mut members, &mut random);
-        let attempt = room.back_up(&members, parent).unwrap().attempt;
-        parent = Some(attempt);
-        survivors.insert(attempt, members.clone());
-        // What stays is spread over the whole history.
-        if survivors.len() > number / 4 + 1 {
-            let at = (random >> 20) as usize % (survivors.len() - 1);
-            let victim = *survivors.keys().nth(at).unwrap();
-            survivors.remove(&victim);
-            room.lineage.forget(victim).unwrap();
-        }
-        if number % 50 == 49 {
-            try_sweep(&room, options).unwrap();
-        }
-    }
-    let report = try_sweep(&room, options).unwrap();
-    assert_eq!(report.doubts, []);
-    let mut parent = None;
-    for members in survivors.values() {
-        parent = Some(reference.back_up(members, parent).unwrap().attempt);
-    }
-    let is_whole = std::env::var("STRONGROOM_TEST_DEPTH").is_ok_and(|depth| depth == "full");
-    let step = if is_whole { 1 } else { 10 };
-    for (attempt, members) in survivors.iter().step_by(step) {
-        assert_eq!(&room.read(*attempt).unwrap(), members);
-    }
-    let level = if is_whole { Level::Decode } else { Level::Digest };
-    let checked = room.repository.check(level, &CancelToken::new(), &Progress::new()).unwrap();
-    assert!(checked.passed(), "{checked:#?}");
-    Cost { swept: pack_bytes(&swept), alone: pack_bytes(&alone), dead: report.bytes_dead_kept }
-}
-
-fn backups_of_a_history() -> usize {
-    let is_whole = std::env::var("STRONGROOM_TEST_DEPTH").is_ok_and(|depth| depth == "full");
-    if is_whole { 1000 } else { 200 }
-}
-
-#[test]
-fn r04_space_after_random_deletions_at_the_default_threshold() {
-    let cost =
-        cost_of(backups_of_a_history(), &SweepOptions { abandon_after_s: 0, ..SweepOptions::default() });
-    let told = format!("{} % of {} bytes, {} dead", cost.percent(), cost.alone, cost.dead);
-    assert!(cost.percent() <= 160, "{told}");
-}
-
-#[test]
-fn r04_space_after_random_deletions_at_the_tightest_threshold() {
-    let cost = cost_of(backups_of_a_history(), &TIGHTEST);
-    let told = format!("{} % of {} bytes, {} dead", cost.percent(), cost.alone, cost.dead);
-    assert!(cost.percent() <= 120, "{told}");
 }

@@ -6,8 +6,7 @@ use strongroom_catalog::{BackupFilter, BackupSlice, Cursor, Deletable};
 use strongroom_core::backup::{Backup, BackupState, BackupType, NewBackup};
 use strongroom_core::id::{BackupId, InstanceId, JobId, ProjectId};
 use strongroom_core::instance::{Instance, InstanceState};
-use strongroom_core::job::{Job, JobKind, JobState, LeaseEpoch};
-use strongroom_core::progress::ProgressReading;
+use strongroom_core::job::{Job, JobKind};
 use strongroom_core::text::BackupName;
 use strongroom_core::verification::Level;
 use strongroom_core::{Error, ErrorKind, Result};
@@ -98,25 +97,10 @@ impl Service {
         now: Timestamp,
     ) -> Job {
         Job {
-            id: JobId::issue(self.uuid()),
             project_id: Some(project.clone()),
-            kind,
-            state: JobState::Ready,
-            backup_id: None,
             instance_id: instance.cloned(),
             input,
-            result: None,
-            epoch: LeaseEpoch::from_stored(0),
-            worker_id: None,
-            lease_until: None,
-            attempts: 0,
-            run_at: now,
-            created: now,
-            started: None,
-            finished: None,
-            progress: ProgressReading::default(),
-            cancel_asked: false,
-            failure: None,
+            ..Job::ready(JobId::issue(self.uuid()), kind, now)
         }
     }
 

@@ -33,6 +33,7 @@ pub fn code_of(kind: ErrorKind) -> &'static str {
         ErrorKind::RestoreInProgress => "restore_in_progress",
         ErrorKind::NoRestorePoint => "no_restore_point",
         ErrorKind::TargetTooSmall => "target_too_small",
+        ErrorKind::SweepInProgress => "sweep_in_progress",
         ErrorKind::NotSupported => "not_supported",
         ErrorKind::SourceRefused => "source_refused",
         ErrorKind::SourceUnreachable => "source_unreachable",
@@ -58,7 +59,7 @@ pub(crate) fn failure_of(error: &Error) -> Failure {
 }
 
 /// Every kind, for tables that must be complete.
-pub const KINDS: [ErrorKind; 39] = [
+pub const KINDS: [ErrorKind; 40] = [
     ErrorKind::Parameter(Field::Other),
     ErrorKind::BodyMissing,
     ErrorKind::BodyTooLarge,
@@ -86,6 +87,7 @@ pub const KINDS: [ErrorKind; 39] = [
     ErrorKind::RestoreInProgress,
     ErrorKind::NoRestorePoint,
     ErrorKind::TargetTooSmall,
+    ErrorKind::SweepInProgress,
     ErrorKind::NotSupported,
     ErrorKind::SourceRefused,
     ErrorKind::SourceUnreachable,

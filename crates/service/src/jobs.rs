@@ -24,13 +24,23 @@ pub struct JobDetail {
 impl Service {
     pub async fn job_find(&self, scope: &Scope, id: &JobId) -> Result<JobDetail> {
         scope.require(Action::Read)?;
-        let job = self
-            .catalog()
-            .job_find(scope.project(), id)
-            .await?
-            .ok_or_else(|| Error::new(ErrorKind::JobNotFound, "There is no such job."))?;
+        let job = match self.catalog().job_find(scope.project(), id).await? {
+            Some(job) => job,
+            None => self
+                .repository_job(scope, id)
+                .await?
+                .ok_or_else(|| Error::new(ErrorKind::JobNotFound, "There is no such job."))?,
+        };
         let steps = self.catalog().job_steps(id).await?;
         Ok(self.detail(job, steps))
+    }
+
+    /// A job of the repository, which belongs to no project, for those who may see all of it.
+    async fn repository_job(&self, scope: &Scope, id: &JobId) -> Result<Option<Job>> {
+        if scope.require(Action::Govern).is_err() {
+            return Ok(None);
+        }
+        Ok(self.catalog().job_by_id(id).await?.filter(|job| job.project_id.is_none()))
     }
 
     pub async fn job_list(
@@ -41,7 +51,12 @@ impl Service {
     ) -> Result<Vec<JobDetail>> {
         scope.require(Action::Read)?;
         let filter = JobFilter { state, ..JobFilter::default() };
-        let jobs = self.catalog().job_list(scope.project(), &filter, limit).await?;
+        let mut jobs = self.catalog().job_list(scope.project(), &filter, limit).await?;
+        if scope.require(Action::Govern).is_ok() {
+            jobs.extend(self.catalog().repository_job_list(&filter, limit).await?);
+            jobs.sort_by(|one, other| (other.created, &other.id).cmp(&(one.created, &one.id)));
+            jobs.truncate(limit as usize);
+        }
         Ok(jobs.into_iter().map(|job| self.detail(job, Vec::new())).collect())
     }
 
@@ -64,7 +79,10 @@ impl Service {
     pub async fn job_cancel(&self, scope: &Scope, id: &JobId) -> Result<()> {
         scope.require(Action::Operate)?;
         let audit = self.audit(scope, "job.cancel", id.as_str(), json!({}));
-        let asked = self.catalog().job_cancel_ask(scope.project(), id, &audit, self.now()).await?;
+        let asked = match self.repository_job(scope, id).await? {
+            Some(_) => self.catalog().repository_job_cancel_ask(id, &audit, self.now()).await?,
+            None => self.catalog().job_cancel_ask(scope.project(), id, &audit, self.now()).await?,
+        };
         if !asked.ended {
             self.wake_worker();
         }

@@ -54,6 +54,7 @@ pub use policies::{PolicyDetail, RetentionHold};
 pub use reading::RestoreFacts;
 pub use recovery_kit::RecoveryKit;
 pub use refusals::Refusal;
+pub use repository_state::SweepWish;
 pub use schedule::{Looked, Scheduler};
 pub use shared_time::ClockTrouble;
 pub use signature::{SignedClaim, sha256_hex, signature_of};
@@ -62,8 +63,8 @@ pub use tokens::{IssuedToken, NewToken};
 /// What callers see of the catalog's own types.
 pub use strongroom_catalog::{
     AccessKey, Assignment, BackupFilter, BackupSlice, Bearer, Cursor, MetricsReading, Project, RetentionRow,
-    Role, StartRow, TokenRow, User,
+    Role, StartRow, SweepStanding, TokenRow, User,
 };
-pub use strongroom_repository::{BackupReader, RepositoryStat};
+pub use strongroom_repository::{BackupReader, RepositoryStat, Share, SweepReport};
 /// The one writer of restored files.
 pub use strongroom_restore as restore;

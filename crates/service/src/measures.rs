@@ -25,6 +25,8 @@ pub enum Measurement {
     PolicyBegun { is_late: bool },
     /// So many backups were taken on to remove by a rule.
     PolicyExpired { count: u64 },
+    /// A sweep of the repository came to its end.
+    Sweep { bytes_freed: u64 },
 }
 
 /// Kept while nobody asks for the page; the oldest go first.

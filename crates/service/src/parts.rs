@@ -36,8 +36,11 @@ pub struct Settings {
     pub drain_timeout: Duration,
     /// Backups a worker runs at once.
     pub backups_at_once: usize,
-    /// Deletes, verifications and checks a worker runs at once.
+    /// Verifications, checks and sweeps a worker runs at once. For a delete there is room beside them:
+    /// it takes a moment, and callers wait for it.
     pub others_at_once: usize,
+    /// After a delete and before the sweep that it asks for; `None` leaves sweeps to whoever asks.
+    pub sweep_delay: Option<Duration>,
     /// First pause before a failed job is tried again; doubled for each one after.
     pub backoff_base_ms: i64,
     pub writer: WriterOptions,
@@ -59,6 +62,7 @@ impl Default for Settings {
             drain_timeout: Duration::from_millis(limits::DRAIN_TIMEOUT_MS),
             backups_at_once: 2,
             others_at_once: 2,
+            sweep_delay: Some(Duration::from_secs(limits::SWEEP_DELAY_S)),
             backoff_base_ms: limits::JOB_BACKOFF_BASE_MS,
             writer: WriterOptions::default(),
             source_networks: SourceNetworks::loopback(),
@@ -225,9 +229,9 @@ impl Service {
         self.blocking(|service| service.repository().check_identity()).await
     }
 
-    /// Bytes of all objects in the repository. Walks it: not for every page.
+    /// Bytes of all objects in the repository. Lists it: not for every page.
     pub async fn repository_bytes(&self) -> Result<u64> {
-        self.blocking(|service| Ok(service.repository().stat()?.bytes)).await
+        self.blocking(|service| service.repository().bytes()).await
     }
 
     /// Numbers for the metrics page.

@@ -1,23 +1,90 @@
-//! The repository as a whole: numbers, checks, forgetting without a catalog row.
+//! The repository as a whole: numbers, checks, sweeps, forgetting without a catalog row.
 
+use std::time::Duration;
+
+use jiff::SignedDuration;
 use serde_json::json;
-use strongroom_catalog::AuditEvent;
+use strongroom_catalog::{AuditEvent, SweepStanding};
 use strongroom_core::backup::BackupState;
 use strongroom_core::id::{BackupId, JobId};
-use strongroom_core::job::JobKind;
+use strongroom_core::job::{Job, JobKind};
 use strongroom_core::verification::Level;
-use strongroom_core::{Error, ErrorKind, Result};
+use strongroom_core::{Error, ErrorKind, Field, Result, limits};
 use strongroom_repository::{Lineage, RepositoryStat, SealedSummary};
 
 use crate::identity::{Action, Scope};
 use crate::parts::Service;
+use crate::procedures::SweepInput;
+
+/// What a sweep is asked for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SweepWish {
+    /// Only to say what it would do.
+    pub is_dry_run: bool,
+    /// From which share of dead bytes on a pack is written anew; the usual when absent.
+    pub threshold_percent: Option<u8>,
+}
+
+fn told_who_is_in_the_way(error: Error) -> Error {
+    if error.kind() != ErrorKind::SweepInProgress {
+        return error;
+    }
+    error.with_hint(
+        "wait for it (`strongroom job list --state leased`); what was deleted since it began is swept by one \
+         that follows it",
+    )
+}
 
 impl Service {
-    /// Numbers of the repository, and where it is.
-    pub async fn repository_stat(&self, scope: &Scope) -> Result<(RepositoryStat, String)> {
+    /// Numbers of the repository, where it is, and what is known of sweeps.
+    pub async fn repository_stat(&self, scope: &Scope) -> Result<(RepositoryStat, String, SweepStanding)> {
         scope.require(Action::Govern)?;
         let stat = self.blocking(|service| service.repository().stat()).await?;
-        Ok((stat, self.parts().location.clone()))
+        let sweeps = self.catalog().sweep_standing().await?;
+        Ok((stat, self.parts().location.clone(), sweeps))
+    }
+
+    /// Accepts a sweep of every lineage, or a look at what it would do. Its numbers are those of all
+    /// tenants, so its job belongs to none of them.
+    pub async fn repository_sweep(&self, scope: &Scope, wish: SweepWish) -> Result<JobId> {
+        scope.require(Action::Govern)?;
+        if wish.threshold_percent.is_some_and(|percent| !(1..=100).contains(&percent)) {
+            return Err(Error::parameter(Field::Other, "threshold_percent: must be 1 to 100"));
+        }
+        let input = SweepInput { threshold_percent: wish.threshold_percent };
+        let input = serde_json::to_value(input).map_err(Error::internal)?;
+        let kind = if wish.is_dry_run { JobKind::PlanSweep } else { JobKind::Sweep };
+        let job = Job { project_id: None, ..self.new_job(scope, kind, None, input.clone()) };
+        let id = if wish.is_dry_run {
+            let audit = self.audit(scope, "repository.plan_sweep", self.repository().id(), input);
+            self.catalog().job_admit(&job, &audit).await?;
+            job.id
+        } else {
+            let audit = self.audit(scope, "repository.sweep", self.repository().id(), input);
+            self.catalog().sweep_ask(&job, &audit).await.map_err(told_who_is_in_the_way)?
+        };
+        self.wake_worker();
+        Ok(id)
+    }
+
+    /// The sweep that a deletion asks for, unless sweeps are left to people.
+    pub(crate) fn next_sweep(&self) -> Result<Option<Job>> {
+        self.parts().settings.sweep_delay.map(|delay| self.sweep_after(delay)).transpose()
+    }
+
+    /// The sweep that follows one which failed for something that passes: what is dead must go.
+    pub(crate) fn sweep_again(&self) -> Result<Option<Job>> {
+        let delay = Duration::from_secs(limits::SWEEP_RETRY_S);
+        self.parts().settings.sweep_delay.map(|_| self.sweep_after(delay)).transpose()
+    }
+
+    fn sweep_after(&self, delay: Duration) -> Result<Job> {
+        let now = self.now();
+        let delay = SignedDuration::try_from(delay).map_err(Error::internal)?;
+        Ok(Job {
+            run_at: now.saturating_add(delay).map_err(Error::internal)?,
+            ..Job::ready(JobId::issue(self.uuid()), JobKind::Sweep, now)
+        })
     }
 
     /// Accepts a check of every lineage.
@@ -66,6 +133,9 @@ impl Service {
     }
 
     async fn forget_row(&self, scope: &Scope, id: &BackupId, audit: &AuditEvent) -> Result<()> {
+        if let Some(sweep) = self.next_sweep()? {
+            self.catalog().sweep_wish(&sweep).await?;
+        }
         self.catalog().backup_forget_row(Some(scope.project()), id, audit, self.now()).await.map(|_| ())
     }
 

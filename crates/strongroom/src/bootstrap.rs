@@ -121,6 +121,7 @@ fn settings(config: &Config) -> Settings {
         sandbox_dir: config.drill.sandbox_dir.clone(),
         drill_account: config.drill.account.clone(),
         drill_timeout: config.drill.timeout,
+        sweep_delay: config.sweep_delay,
         ..Settings::default()
     }
 }

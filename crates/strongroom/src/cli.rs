@@ -49,7 +49,7 @@ pub(crate) enum Command {
     /// When backups begin by themselves and how long they stay: show, set
     #[command(subcommand)]
     Policy(policy::Verb),
-    /// The repository: check, stat, forget
+    /// The repository: check, stat, sweep, forget
     #[command(subcommand)]
     Repository(repository::Verb),
     /// Projects of the domain: create, list, delete

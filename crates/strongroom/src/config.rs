@@ -22,7 +22,7 @@ pub(crate) use options::{ServeOptions, WorkerOptions};
 pub(crate) use values::{Origin, data_dir};
 
 /// Every setting, as it is spelled in the file; `STRONGROOM_` and upper case in the environment.
-const KEYS: [&str; 19] = [
+const KEYS: [&str; 20] = [
     "data_dir",
     "listen",
     "no_worker",
@@ -42,6 +42,7 @@ const KEYS: [&str; 19] = [
     "sandbox_dir",
     "drill_account",
     "drill_timeout_minutes",
+    "sweep_delay_seconds",
 ];
 
 /// How log lines look.
@@ -91,6 +92,8 @@ pub(crate) struct Config {
     pub(crate) log: String,
     pub(crate) log_format: LogFormat,
     pub(crate) drill: DrillConfig,
+    /// Between a delete and the sweep that follows it; without one, nobody sweeps unasked.
+    pub(crate) sweep_delay: Option<Duration>,
     /// Key, value and origin of each, for `config check`.
     pub(crate) listing: Vec<(&'static str, String, Origin)>,
 }
@@ -140,6 +143,7 @@ impl Config {
             log: values.text_or("log", "info"),
             log_format,
             drill: drill(values)?,
+            sweep_delay: sweep_delay(values)?,
             listing: Vec::new(),
             data_dir,
         };
@@ -207,6 +211,9 @@ impl Config {
             "sandbox_dir" => path(self.drill.sandbox_dir.as_ref()?),
             "drill_account" => self.drill.account.clone(),
             "drill_timeout_minutes" => Some((self.drill.timeout.as_secs() / 60).to_string()),
+            "sweep_delay_seconds" => {
+                Some(self.sweep_delay.map_or_else(|| NEVER.to_owned(), |delay| delay.as_secs().to_string()))
+            }
             "log_format" => Some(if self.log_format == LogFormat::Json { "json" } else { "text" }.to_owned()),
             _ => None,
         }
@@ -247,6 +254,19 @@ fn source_networks(values: &Values, catalog: &CatalogPlace) -> Outcome<SourceNet
             "loopback, private, networks such as 10.1.0.0/16, or addresses",
         )
     })
+}
+
+const NEVER: &str = "never";
+
+fn sweep_delay(values: &Values) -> Outcome<Option<Duration>> {
+    match values.text("sweep_delay_seconds") {
+        None => Ok(Some(Duration::from_secs(limits::SWEEP_DELAY_S))),
+        Some(text) if text == NEVER => Ok(None),
+        Some(text) => match text.parse::<u32>() {
+            Ok(seconds) => Ok(Some(Duration::from_secs(u64::from(seconds)))),
+            Err(_) => Err(values.wrong("sweep_delay_seconds", &text, "a number of seconds, or `never`")),
+        },
+    }
 }
 
 fn tls(values: &Values) -> Outcome<Option<(PathBuf, PathBuf)>> {
@@ -352,6 +372,22 @@ mod tests {
             assert_eq!(load(wrong).unwrap_err().exit, Exit::Usage, "{wrong}");
         }
         assert_eq!(load("repository = 'file:///a/b'").unwrap().repository_dir, PathBuf::from("/a/b"));
+    }
+
+    #[test]
+    fn sweeps_follow_deletes_after_a_while_or_never() {
+        let delay = |file: &str| load(file).map(|config| config.sweep_delay.map(|delay| delay.as_secs()));
+        assert_eq!(delay("").unwrap(), Some(limits::SWEEP_DELAY_S));
+        assert_eq!(delay("sweep_delay_seconds = 0").unwrap(), Some(0));
+        assert_eq!(delay("sweep_delay_seconds = 86400").unwrap(), Some(86_400));
+        assert_eq!(delay("sweep_delay_seconds = 'never'").unwrap(), None);
+        for wrong in ["-1", "'1h'", "1.5"] {
+            assert_eq!(
+                delay(&format!("sweep_delay_seconds = {wrong}")).unwrap_err().exit,
+                Exit::Usage,
+                "{wrong}"
+            );
+        }
     }
 
     #[test]

@@ -51,6 +51,7 @@ impl Exit {
             | ErrorKind::RestoreInProgress
             | ErrorKind::NoRestorePoint
             | ErrorKind::TargetTooSmall
+            | ErrorKind::SweepInProgress
             | ErrorKind::NotSupported
             | ErrorKind::SourceRefused
             | ErrorKind::TargetNotEmpty => Self::Refused,

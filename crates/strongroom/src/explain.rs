@@ -6,7 +6,7 @@ use crate::exit::{Exit, Outcome, Stop};
 use crate::output::{self, Format, Table};
 
 /// Code, what happened, what to do next; one row for each kind of error.
-const WORDS: [(&str, &str, &str); 39] = [
+const WORDS: [(&str, &str, &str); 40] = [
     (
         "parameter",
         "A value breaks its rule; the message names the field. Nothing was stored.",
@@ -93,6 +93,11 @@ const WORDS: [(&str, &str, &str); 39] = [
         "target_too_small",
         "The target of the restore has less room than the source takes. Nothing was written.",
         "Choose a larger target.",
+    ),
+    (
+        "sweep_in_progress",
+        "A sweep of the repository runs already; one at a time is allowed. Nothing was started.",
+        "Wait for it (`strongroom job list --state leased`). What is deleted meanwhile is swept after it, by itself.",
     ),
     ("not_supported", "This is not offered, or not yet.", "The hint says what there is instead."),
     (

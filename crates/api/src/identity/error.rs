@@ -61,6 +61,7 @@ fn status(kind: ErrorKind) -> StatusCode {
         | ErrorKind::BackupNotManual
         | ErrorKind::BackupHeld
         | ErrorKind::RestoreInProgress
+        | ErrorKind::SweepInProgress
         | ErrorKind::NotSupported
         | ErrorKind::SourceRefused
         | ErrorKind::SourceUnreachable

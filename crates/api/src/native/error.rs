@@ -49,6 +49,7 @@ fn status(kind: ErrorKind) -> u16 {
         | ErrorKind::BackupNotManual
         | ErrorKind::BackupHeld
         | ErrorKind::RestoreInProgress
+        | ErrorKind::SweepInProgress
         | ErrorKind::NotSupported
         | ErrorKind::SourceRefused
         | ErrorKind::SourceUnreachable

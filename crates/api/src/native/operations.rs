@@ -106,6 +106,13 @@ pub(crate) const OPERATIONS: &[Operation] = &[
     post("/strongroom/v1/repository/check", "Check the repository at a level", "Accepted")
         .taking("CheckRequest")
         .with_status("202"),
+    post(
+        "/strongroom/v1/repository/sweep",
+        "Take away what no backup needs, or say what that would be",
+        "Accepted",
+    )
+    .taking("SweepRequest")
+    .with_status("202"),
     post("/strongroom/v1/repository/forget", "Forget a backup by what the repository knows", "Nothing")
         .taking("ForgetRequest"),
     get("/strongroom/v1/tokens", "Tokens of the project", "TokenList"),
@@ -159,6 +166,7 @@ pub(crate) const SCHEMAS: Collect = |out| {
     collect::<wire::CheckRequest>(out);
     collect::<wire::Accepted>(out);
     collect::<wire::ForgetRequest>(out);
+    collect::<wire::SweepRequest>(out);
     collect::<wire::RepositoryView>(out);
     collect::<wire::RestorePlanView>(out);
     collect::<wire::MemberLine>(out);

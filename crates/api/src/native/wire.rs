@@ -5,8 +5,12 @@
 //! our own (`ready`, `leased`, `succeeded`, `failed`, `cancelled`). Unknown fields are refused: one
 //! that is misspelt would be ignored without a word otherwise.
 
+mod repository;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+
+pub use repository::{NextSweepView, RepositoryView, SweepRequest};
 
 /// Version of every document below; grows only when a field changes its meaning or goes away.
 pub const SCHEMA: u32 = 1;
@@ -299,7 +303,7 @@ pub struct JobStepView {
 pub struct JobView {
     pub schema: u32,
     pub id: String,
-    /// `backup`, `delete`, `verify`, `check_repository`
+    /// `backup`, `delete`, `verify`, `check_repository`, `sweep`, `plan_sweep`
     pub kind: String,
     /// `ready`, `leased`, `succeeded`, `failed`, `cancelled`
     pub state: String,
@@ -344,23 +348,6 @@ pub struct Accepted {
 pub struct ForgetRequest {
     /// Backup id or unique name, looked up in the repository itself
     pub backup: String,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-pub struct RepositoryView {
-    pub schema: u32,
-    pub repository_id: String,
-    /// `file:///…` without credentials
-    pub location: String,
-    pub format: u32,
-    pub packs: u64,
-    pub bytes: u64,
-    pub backups: u64,
-    pub forgotten_backups: u64,
-    /// Bytes that only forgotten backups and abandoned attempts hold; they go with the sweep.
-    pub reclaimable_bytes: u64,
-    pub free_bytes: Option<u64>,
-    pub notes: Vec<String>,
 }
 
 /// `GET /backups/{id}/plan`: what a restore has to know before its first byte.

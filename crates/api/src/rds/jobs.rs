@@ -77,6 +77,8 @@ pub(crate) fn name(kind: JobKind, engine: EngineKind) -> String {
         JobKind::Delete => "DeleteBackup",
         JobKind::Verify => "VerifyBackup",
         JobKind::CheckRepository => "CheckRepository",
+        JobKind::Sweep => "SweepRepository",
+        JobKind::PlanSweep => "PlanSweepOfRepository",
     };
     let engine = match engine {
         EngineKind::MySql => "Mysql",

@@ -44,7 +44,10 @@ fn row(kind: ErrorKind) -> (u16, &'static str, &'static str) {
         ErrorKind::BackupNameTaken => (409, "RDS.0031", "The backup name exists already."),
         ErrorKind::InstanceNameTaken => (409, "RDS.1102", "The instance name exists already."),
         ErrorKind::BackupInProgress => (409, "RDS.3004", "A backup of this instance is running."),
-        ErrorKind::InstanceBusy => (409, "RDS.0011", "Another operation is running."),
+        // A sweep is never asked for in this dialect.
+        ErrorKind::InstanceBusy | ErrorKind::SweepInProgress => {
+            (409, "RDS.0011", "Another operation is running.")
+        }
         ErrorKind::InstanceState | ErrorKind::SourceRefused | ErrorKind::SourceUnreachable => {
             (409, "RDS.0056", "The status of the instance does not allow this operation.")
         }

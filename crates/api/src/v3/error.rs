@@ -44,9 +44,10 @@ fn row(kind: ErrorKind) -> (u16, &'static str, &'static str) {
         }
         ErrorKind::BackupNameTaken => (409, "DBS.201201", "The backup name exists already."),
         ErrorKind::InstanceNameTaken => (409, "DBS.200022", "The instance name exists already."),
-        ErrorKind::BackupInProgress | ErrorKind::InstanceBusy | ErrorKind::RestoreInProgress => {
-            (409, "DBS.201202", "Another operation is running.")
-        }
+        ErrorKind::BackupInProgress
+        | ErrorKind::InstanceBusy
+        | ErrorKind::RestoreInProgress
+        | ErrorKind::SweepInProgress => (409, "DBS.201202", "Another operation is running."),
         ErrorKind::InstanceState | ErrorKind::SourceRefused | ErrorKind::SourceUnreachable => {
             (400, "DBS.201014", "The status of the instance does not allow this operation.")
         }

@@ -9,7 +9,7 @@ use crate::events::complete;
 use crate::room::{Room, room};
 use crate::rules::check_every_answer;
 
-/// The frozen names and their labels, as far as the part of the product exists.
+/// The frozen names and their labels, as far as the part of the product exists, and those of sweeps.
 const FROZEN: &[(&str, &str, &[&str])] = &[
     ("strongroom_backup_last_success_timestamp_seconds", "gauge", &["engine", "instance_id"]),
     ("strongroom_backup_last_verified_timestamp_seconds", "gauge", &["engine", "instance_id"]),
@@ -21,6 +21,9 @@ const FROZEN: &[(&str, &str, &[&str])] = &[
     ("strongroom_verify_failures_total", "counter", &["reason"]),
     ("strongroom_scrub_corrupt_objects_total", "counter", &[]),
     ("strongroom_repository_bytes", "gauge", &[]),
+    ("strongroom_repository_swept_bytes_total", "counter", &[]),
+    ("strongroom_repository_last_sweep_timestamp_seconds", "gauge", &[]),
+    ("strongroom_repository_dead_bytes", "gauge", &[]),
     ("strongroom_auth_failures_total", "counter", &["reason"]),
     ("strongroom_api_request_seconds", "histogram", &["code", "route"]),
     ("strongroom_build_info", "gauge", &["version"]),

@@ -10,6 +10,7 @@ use strongroom_core::time::to_micros;
 use strongroom_core::{Error, ErrorKind, Result};
 
 use super::lease::retry_in_tx;
+use super::sweep::follow_in_tx;
 use super::{fenced_query, job_columns, job_from_row, of_fence};
 use crate::audit::{AuditEvent, audit_in_tx};
 use crate::backup::fail_in_tx;
@@ -35,10 +36,14 @@ pub struct CancelAsked {
 pub(crate) struct Ended {
     pub(crate) kind: JobKind,
     pub(crate) backup_id: Option<BackupId>,
+    /// When a sweep is to be followed by another one.
+    follow_up_at: Option<Timestamp>,
 }
 
 const LOCK: Spelled =
     select_for_update!("SELECT ", job_columns!(), " FROM jobs WHERE id = $1 AND project_id = $2");
+const LOCK_OF_NONE: Spelled =
+    select_for_update!("SELECT ", job_columns!(), " FROM jobs WHERE id = $1 AND project_id IS NULL");
 const LOCK_HELD: Spelled = select_for_update!("SELECT kind FROM jobs", of_fence!());
 
 impl Catalog {
@@ -57,6 +62,7 @@ impl Catalog {
             if matches!(ended.kind, JobKind::Backup | JobKind::Delete) {
                 return Err(Error::internal("backups and deletes succeed together with their backup").into());
             }
+            follow_up_in_tx(tx, &self.inner, &ended, now).await?;
             audit_in_tx(tx, &self.inner, audit).await
         })
     }
@@ -84,6 +90,7 @@ impl Catalog {
             if let (JobKind::Backup, Some(backup)) = (ended.kind, &ended.backup_id) {
                 fail_in_tx(tx, &self.inner, backup, &fence.job_id, failure, now).await?;
             }
+            follow_up_in_tx(tx, &self.inner, &ended, now).await?;
             audit_in_tx(tx, &self.inner, audit).await
         })
     }
@@ -98,9 +105,33 @@ impl Catalog {
         audit: &AuditEvent,
         now: Timestamp,
     ) -> Result<CancelAsked> {
+        self.cancel_ask(Some(project), id, audit, now).await
+    }
+
+    /// As [`Catalog::job_cancel_ask`], of a job that belongs to no project.
+    pub async fn repository_job_cancel_ask(
+        &self,
+        id: &JobId,
+        audit: &AuditEvent,
+        now: Timestamp,
+    ) -> Result<CancelAsked> {
+        self.cancel_ask(None, id, audit, now).await
+    }
+
+    async fn cancel_ask(
+        &self,
+        project: Option<&ProjectId>,
+        id: &JobId,
+        audit: &AuditEvent,
+        now: Timestamp,
+    ) -> Result<CancelAsked> {
         writing!(self, |tx| {
-            let lock = self.inner.dialect.spell(LOCK);
-            let row = query(lock).bind(id.as_str()).bind(project.as_str()).fetch_optional(&mut **tx).await?;
+            let dialect = self.inner.dialect;
+            let lock = match project {
+                Some(project) => query(dialect.spell(LOCK)).bind(id.as_str()).bind(project.as_str()),
+                None => query(dialect.spell(LOCK_OF_NONE)).bind(id.as_str()),
+            };
+            let row = lock.fetch_optional(&mut **tx).await?;
             let job = job_from_row(&row.ok_or_else(not_found)?)?;
             if job.state.is_terminal() {
                 return Ok(CancelAsked { ended: true });
@@ -157,7 +188,7 @@ pub(crate) async fn end_in_tx(
         "UPDATE jobs SET
              state = $4, worker_id = NULL, lease_until = NULL, finished = $5, result = $6, failure = $7",
         of_fence!(),
-        " RETURNING kind, backup_id"
+        " RETURNING kind, backup_id, follow_up_at"
     );
     let row = fenced_query(update, fence)
         .bind(state.word())
@@ -170,7 +201,15 @@ pub(crate) async fn end_in_tx(
     Ok(Ended {
         kind: row.word("kind", JobKind::from_word)?,
         backup_id: row.maybe_text("backup_id")?.map(BackupId::from_stored),
+        follow_up_at: row.maybe_time("follow_up_at")?,
     })
+}
+
+async fn follow_up_in_tx(tx: &mut Tx, inner: &Inner, ended: &Ended, now: Timestamp) -> Result<(), Fault> {
+    match ended.follow_up_at {
+        Some(due) => follow_in_tx(tx, inner, due, now).await,
+        None => Ok(()),
+    }
 }
 
 /// The kind of a job this fence still holds; locks it.

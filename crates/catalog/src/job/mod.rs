@@ -1,8 +1,9 @@
 //! Jobs: durable wishes. This module stores and finds them; claiming and renewing is in `lease`,
-//! ending in `end`.
+//! ending in `end`, what is particular of sweeps in `sweep`.
 
 mod end;
 mod lease;
+mod sweep;
 
 use sqlx::any::{AnyArguments, AnyRow};
 use sqlx::query::Query;
@@ -25,6 +26,7 @@ use crate::{Catalog, Inner, Tx};
 pub use end::CancelAsked;
 pub(crate) use end::end_in_tx;
 pub use lease::{Claim, Renewal};
+pub use sweep::SweepStanding;
 
 macro_rules! job_columns {
     () => {
@@ -50,11 +52,15 @@ pub struct JobFilter {
 const LOCK_BACKUP: Spelled = select_for_update!("SELECT state FROM backups WHERE id = $1");
 
 impl Catalog {
-    /// Stores a ready job that has no admission of its own: `Verify` (its backup must be COMPLETED)
-    /// and `CheckRepository`.
+    /// Stores a ready job that has no admission of its own: `Verify` (its backup must be COMPLETED),
+    /// `CheckRepository` and `PlanSweep`.
     pub async fn job_admit(&self, job: &Job, audit: &AuditEvent) -> Result<()> {
-        if matches!(job.kind, JobKind::Backup | JobKind::Delete) {
-            return Err(Error::internal("backups and deletes are admitted together with their backup"));
+        match job.kind {
+            JobKind::Backup | JobKind::Delete => {
+                return Err(Error::internal("backups and deletes are admitted together with their backup"));
+            }
+            JobKind::Sweep => return Err(Error::internal("a sweep is admitted by `sweep_ask`")),
+            JobKind::Verify | JobKind::CheckRepository | JobKind::PlanSweep => {}
         }
         writing!(self, |tx| {
             if let Some(backup) = &job.backup_id {
@@ -88,7 +94,7 @@ impl Catalog {
         })
     }
 
-    /// For workers and for work on the whole repository, which belongs to no project.
+    /// For workers, and for work on the whole repository, which may belong to no project.
     pub async fn job_by_id(&self, id: &JobId) -> Result<Option<Job>> {
         reading!(self, |tx| {
             let select = concat!("SELECT ", job_columns!(), " FROM jobs WHERE id = $1");
@@ -109,6 +115,26 @@ impl Catalog {
             );
             let rows = query(select)
                 .bind(project.as_str())
+                .bind(filter.state.map(JobState::word))
+                .bind(filter.kind.map(JobKind::word))
+                .bind(i64::from(limit))
+                .fetch_all(&mut **tx)
+                .await?;
+            rows.iter().map(job_from_row).collect()
+        })
+    }
+
+    /// The newest jobs that belong to no project, newest first.
+    pub async fn repository_job_list(&self, filter: &JobFilter, limit: u32) -> Result<Vec<Job>> {
+        reading!(self, |tx| {
+            let select = concat!(
+                "SELECT ",
+                job_columns!(),
+                " FROM jobs
+                 WHERE project_id IS NULL AND ($1 IS NULL OR state = $1) AND ($2 IS NULL OR kind = $2)
+                 ORDER BY created DESC, id DESC LIMIT $3"
+            );
+            let rows = query(select)
                 .bind(filter.state.map(JobState::word))
                 .bind(filter.kind.map(JobKind::word))
                 .bind(i64::from(limit))
@@ -143,27 +169,40 @@ fn require_completed(state: Option<&str>) -> Result<()> {
     }
 }
 
-pub(crate) async fn insert_in_tx(tx: &mut Tx, inner: &Inner, job: &Job) -> Result<(), Fault> {
-    if job.state != JobState::Ready {
-        return Err(Error::internal("a job begins ready").into());
-    }
-    query(
+macro_rules! insert_job {
+    () => {
         "INSERT INTO jobs
              (id, project_id, kind, state, backup_id, instance_id, input, epoch, taken_over, leases_lost,
               attempts, run_at, created, progress, cancel_asked)
-         VALUES ($1, $2, $3, 'ready', $4, $5, $6, 0, 0, 0, 0, $7, $8, $9, 0)",
-    )
-    .bind(job.id.as_str())
-    .bind(job.project_id.as_ref().map(ProjectId::as_str))
-    .bind(job.kind.word())
-    .bind(job.backup_id.as_ref().map(BackupId::as_str))
-    .bind(job.instance_id.as_ref().map(InstanceId::as_str))
-    .bind(to_json(&job.input)?)
-    .bind(to_micros(job.run_at))
-    .bind(to_micros(job.created))
-    .bind(to_json(&job.progress)?)
-    .execute(&mut **tx)
-    .await?;
+         VALUES ($1, $2, $3, 'ready', $4, $5, $6, 0, 0, 0, 0, $7, $8, $9, 0)"
+    };
+}
+
+pub(crate) async fn insert_in_tx(tx: &mut Tx, inner: &Inner, job: &Job) -> Result<(), Fault> {
+    insert_by_in_tx(tx, inner, job, insert_job!()).await
+}
+
+/// As [`insert_in_tx`], unless a job stands in its way that does the same.
+async fn insert_if_free_in_tx(tx: &mut Tx, inner: &Inner, job: &Job) -> Result<(), Fault> {
+    insert_by_in_tx(tx, inner, job, concat!(insert_job!(), " ON CONFLICT DO NOTHING")).await
+}
+
+async fn insert_by_in_tx(tx: &mut Tx, inner: &Inner, job: &Job, insert: &'static str) -> Result<(), Fault> {
+    if job.state != JobState::Ready {
+        return Err(Error::internal("a job begins ready").into());
+    }
+    query(insert)
+        .bind(job.id.as_str())
+        .bind(job.project_id.as_ref().map(ProjectId::as_str))
+        .bind(job.kind.word())
+        .bind(job.backup_id.as_ref().map(BackupId::as_str))
+        .bind(job.instance_id.as_ref().map(InstanceId::as_str))
+        .bind(to_json(&job.input)?)
+        .bind(to_micros(job.run_at))
+        .bind(to_micros(job.created))
+        .bind(to_json(&job.progress)?)
+        .execute(&mut **tx)
+        .await?;
     tell_workers_in_tx(tx, inner).await
 }
 

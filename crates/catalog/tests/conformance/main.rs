@@ -18,6 +18,7 @@ mod room;
 mod secrets;
 mod shared;
 mod storms;
+mod sweeps;
 
 /// Runs each named case on each database.
 macro_rules! on_every_database {
@@ -99,4 +100,11 @@ on_every_database![
     shared::a_hint_reaches_other_processes,
     shared::t01_a_shared_database_has_a_clock_of_its_own,
     storms::p07_random_histories_keep_every_rule,
+    sweeps::many_deletes_are_followed_by_one_sweep,
+    sweeps::p08_wishes_at_one_moment_are_one_sweep,
+    sweeps::what_is_deleted_under_a_sweep_is_followed_by_another,
+    sweeps::p03_a_sweep_that_looks_again_needs_no_other_one,
+    sweeps::p07_a_fenced_sweep_begins_nothing,
+    sweeps::a_sweep_that_somebody_asks_for_does_not_wait,
+    sweeps::a_sweep_belongs_to_no_project,
 ];

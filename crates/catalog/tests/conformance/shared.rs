@@ -137,7 +137,7 @@ async fn m05_processes_that_start_together_make_each_step_once() {
         let pool = sqlx::AnyPool::connect(&url).await.unwrap();
         query_scalar("SELECT version FROM _sqlx_migrations ORDER BY version").fetch_all(&pool).await.unwrap()
     };
-    assert_eq!(steps, (1..=i64::try_from(steps.len()).unwrap()).collect::<Vec<_>>());
+    assert!(steps.windows(2).all(|pair| pair[0] < pair[1]), "{steps:?}");
     assert!(!steps.is_empty());
     for catalog in opened {
         catalog.ping().await.unwrap();

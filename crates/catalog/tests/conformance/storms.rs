@@ -196,7 +196,7 @@ impl<'a> Storm<'a> {
                 catalog.backup_publish(&claim.fence, backup, &self.room.published(), &audit).await
             }
             JobKind::Delete => catalog.backup_remove(&claim.fence, backup, &audit, now).await,
-            JobKind::Verify | JobKind::CheckRepository => {
+            JobKind::Verify | JobKind::CheckRepository | JobKind::Sweep | JobKind::PlanSweep => {
                 let found = Verification {
                     level: Level::Decode,
                     outcome: Outcome::Passed,

@@ -22,7 +22,7 @@ use crate::marks;
 use crate::pack::{PackFile, PackId};
 use crate::reader::BackupReader;
 use crate::roster::{Needed, Roster};
-use crate::verdict::{Opened, SealedSummary};
+use crate::verdict::Opened;
 
 /// A stored byte that is not what was written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -342,16 +342,4 @@ impl Check<'_> {
 fn named_object(error: &Error) -> Option<&str> {
     let key = error.public().strip_prefix("The object ")?.split(" is damaged").next()?;
     key.starts_with("l/").then_some(key)
-}
-
-/// Which sealed backups need a pack; used by `stat` and by reports.
-pub(crate) fn needs(lineage: &Lineage, summary: &SealedSummary) -> Result<BTreeSet<PackId>> {
-    let Some((Opened::Sealed { root, .. }, _)) = lineage.open_verdict(summary.attempt)? else {
-        return Ok(BTreeSet::new());
-    };
-    let roster_packs: Vec<PackId> = root.rosters.iter().map(|node| node.at.pack).collect();
-    let tree = crate::reader::Tree::new(lineage.shared.store.clone(), lineage.keys.clone(), *root);
-    let mut packs: BTreeSet<PackId> = tree.roster()?.packs.into_keys().collect();
-    packs.extend(roster_packs);
-    Ok(packs)
 }

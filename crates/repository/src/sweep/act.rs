@@ -3,38 +3,57 @@
 
 use std::collections::BTreeMap;
 
-use strongroom_core::Result;
+use strongroom_core::{ErrorKind, Result, limits};
 
 use super::Sweep;
 use super::look::Seen;
-use super::plan::{Fate, LiveSlots, WINDOW_PACKS};
+use super::plan::{Fate, LiveSlots, Windows};
 use crate::frame;
 use crate::generations::{Generations, holds_all};
 use crate::layout;
 use crate::pack::{PackFile, PackId, read_table, rewrite};
 
 impl Sweep<'_> {
-    pub(super) fn act(&mut self, packs: &Generations, seen: &Seen) -> Result<()> {
-        self.progress.set_phase("sweeping");
-        let ids: Vec<PackId> = packs.0.keys().copied().collect();
-        for window in ids.chunks(WINDOW_PACKS) {
-            let live = self.live(seen, window)?;
+    pub(super) fn act(&mut self, packs: &Generations, seen: &Seen, windows: &mut Windows) -> Result<()> {
+        self.progress.set_phase("removing");
+        self.pass(packs, seen, windows, |fate| matches!(fate, Fate::Remove | Fate::Tidy))?;
+        self.progress.set_phase("rewriting");
+        self.pass(packs, seen, windows, |fate| fate == Fate::Rewrite)
+    }
+
+    /// Does what is to be done with the packs of these fates.
+    fn pass(
+        &mut self,
+        packs: &Generations,
+        seen: &Seen,
+        windows: &mut Windows,
+        is_due: impl Fn(Fate) -> bool,
+    ) -> Result<()> {
+        windows.each(self, seen, |sweep, window, live| {
             for pack in window.iter().filter(|pack| seen.decided.contains(&pack.attempt)) {
-                self.cancel.check()?;
+                sweep.cancel.check()?;
                 let generations = &packs.0[pack];
-                let planned = self.plan_pack(*pack, generations, live.of(*pack))?;
-                match (planned.fate, live.of(*pack)) {
-                    (Fate::Keep, _) => continue,
-                    (Fate::Remove, _) => self.remove_all(*pack, generations)?,
-                    (Fate::Rewrite, Some(live)) => self.rewrite(*pack, generations, live)?,
-                    (Fate::Tidy, Some(live)) => self.remove_older(*pack, generations, live)?,
-                    (Fate::Rewrite | Fate::Tidy, None) => {}
+                let planned = sweep.plan_pack(*pack, generations, live.of(*pack))?;
+                if !is_due(planned.fate) {
+                    continue;
                 }
-                self.count(planned.fate, planned.freed);
-                self.progress.add_done(planned.freed);
+                let is_done = match (planned.fate, live.of(*pack)) {
+                    (Fate::Remove, _) => sweep.remove_all(*pack, generations).map(|()| true)?,
+                    (Fate::Tidy, Some(live)) => {
+                        sweep.remove_older(*pack, generations, live).map(|()| true)?
+                    }
+                    (Fate::Rewrite, Some(live)) => {
+                        sweep.rewrite_if_it_fits(*pack, generations, live, planned.live)?
+                    }
+                    (Fate::Keep | Fate::Rewrite | Fate::Tidy, _) => false,
+                };
+                if is_done {
+                    sweep.count(seen, *pack, &planned);
+                    sweep.progress.add_done(planned.freed());
+                }
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     /// The oldest first: what is left when this ends early is the newest.
@@ -45,21 +64,60 @@ impl Sweep<'_> {
         Ok(())
     }
 
-    fn rewrite(&mut self, pack: PackId, generations: &BTreeMap<u32, u64>, live: &LiveSlots) -> Result<()> {
-        let Some(newest) = generations.keys().next_back() else { return Ok(()) };
-        let (shared, keys) = (&self.lineage.shared, &self.lineage.keys);
-        let key = layout::pack(self.lineage.id(), pack, *newest);
+    /// Writes a pack anew where there is room for both generations at once. Where there is none the
+    /// pack stays as it is, and the others have their turn: a smaller one may fit.
+    fn rewrite_if_it_fits(
+        &mut self,
+        pack: PackId,
+        generations: &BTreeMap<u32, u64>,
+        live: &LiveSlots,
+        new_bytes: u64,
+    ) -> Result<bool> {
+        // Some is left for tombstones and verdicts: without them nothing comes back any more.
+        let needed = new_bytes + limits::SWEEP_ROOM_KEPT_BYTES;
+        let has_room = self.lineage.shared.store.free_bytes()?.is_none_or(|free| free >= needed);
+        let rewritten = if has_room { self.rewrite(pack, generations, live) } else { Ok(false) };
+        match rewritten {
+            Err(error) if error.kind() == ErrorKind::DiskFull => {
+                tracing::warn!("A pack cannot be written anew: {}", error.chain());
+                self.report.packs_without_room += 1;
+                Ok(false)
+            }
+            other => {
+                self.report.packs_without_room += u64::from(!has_room);
+                other
+            }
+        }
+    }
+
+    /// Answers whether it was done.
+    fn rewrite(&mut self, pack: PackId, generations: &BTreeMap<u32, u64>, live: &LiveSlots) -> Result<bool> {
+        let Some(newest) = generations.keys().next_back() else { return Ok(false) };
         // Another sweep was faster; the next one looks again.
-        let Some(object) = shared.store.get(&key)? else { return Ok(()) };
-        let file = PackFile::parse(&key, keys, pack, *newest, &object)?;
-        let table = file.check_slots(&key, keys)?;
+        if !self.write_next(pack, *newest, live)? {
+            return Ok(false);
+        }
         // Ours or another's: what counts is what it holds, which is read back.
-        rewrite(&*shared.store, keys, &*shared.random, &file, &table, &live.all)?;
+        let (store, keys) = (&self.lineage.shared.store, &self.lineage.keys);
         let key = layout::pack(self.lineage.id(), pack, newest + 1);
-        let object = shared.store.get(&key)?.ok_or_else(|| frame::missing(&key))?;
-        self.report.bytes_rewritten += object.len() as u64;
+        let object = store.get(&key)?.ok_or_else(|| frame::missing(&key))?;
         PackFile::parse(&key, keys, pack, newest + 1, &object)?.check_slots(&key, keys)?;
-        self.remove_older(pack, generations, live)
+        self.report.bytes_rewritten += object.len() as u64;
+        self.progress.add_stored(object.len() as u64);
+        drop(object);
+        self.remove_older(pack, generations, live).map(|()| true)
+    }
+
+    /// Writes the generation after `newest`; the whole of the pack is in memory only as long as this
+    /// takes. Answers whether there was something to write from.
+    fn write_next(&self, pack: PackId, newest: u32, live: &LiveSlots) -> Result<bool> {
+        let (shared, keys) = (&self.lineage.shared, &self.lineage.keys);
+        let key = layout::pack(self.lineage.id(), pack, newest);
+        let Some(object) = shared.store.get(&key)? else { return Ok(false) };
+        let file = PackFile::parse(&key, keys, pack, newest, &object)?;
+        let table = file.check_slots(&key, keys)?;
+        rewrite(&*shared.store, keys, &*shared.random, &file, &table, &live.all)?;
+        Ok(true)
     }
 
     /// Takes away what a newer generation holds as well.

@@ -40,6 +40,7 @@ impl Sweep<'_> {
             self.cancel.check()?;
             let tombstone = layout::tombstone(&id, attempt, number);
             if !has_end && (held.contains(&attempt) || !self.may_decide(&tombstone)?) {
+                self.report.backups_waiting += 1;
                 continue;
             }
             if self.is_swept(&tombstone, has_end)? {

@@ -27,6 +27,8 @@ pub(super) struct Seen {
     pub(super) writers_on: BTreeMap<AttemptId, Vec<AttemptId>>,
     /// Attempts that have a verdict.
     pub(super) decided: BTreeSet<AttemptId>,
+    /// Backups that are gone for good.
+    pub(super) gone: BTreeSet<AttemptId>,
     /// Intents that may go when everything else is done.
     pub(super) spent_intents: Vec<String>,
 }
@@ -74,7 +76,7 @@ impl Sweep<'_> {
                 self.leave(&key, problem, "its packs stay; bring the verdict back from a copy");
             }
         }
-        Ok(Seen { roots, named, writers_on, decided, spent_intents })
+        Ok(Seen { roots, named, writers_on, decided, gone: gone.clone(), spent_intents })
     }
 
     /// All intents. One that cannot be read might need anything: damage.

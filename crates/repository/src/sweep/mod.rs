@@ -2,8 +2,11 @@
 //! order of the listings is the safety argument, searched whole by `tests/protocol`.
 //!
 //! ```text
-//! packs → tombstones → holds → decide → intents → verdicts → plan → rewrite and remove → intents go
+//! packs → tombstones → holds → decide → intents → verdicts → plan → remove → rewrite → intents go
 //! ```
+//!
+//! What only goes comes before what is written anew: whoever deletes backups because a disk is full
+//! has no room for a new generation yet.
 //!
 //! Killed anywhere, the next sweep begins at the beginning. On any doubt about what is needed nothing
 //! of the lineage is removed, and the report says which object is to blame.
@@ -12,18 +15,22 @@ mod act;
 mod decide;
 mod look;
 mod plan;
+mod report;
 
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 use strongroom_core::engine::CancelToken;
-use strongroom_core::id::AttemptId;
+use strongroom_core::id::{AttemptId, LineageId, ProjectId};
 use strongroom_core::progress::Progress;
 use strongroom_core::{Error, ErrorKind, Result, Retry};
 
 use crate::generations::Generations;
 use crate::lineage::Lineage;
 use crate::repository::Repository;
+use plan::Windows;
+
+pub use report::{Doubt, Reasons, Share, SweepReport};
 
 /// How a sweep is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,36 +59,6 @@ impl Default for SweepOptions {
 /// How often a sweep begins anew because another one went further.
 const TRIES: usize = 8;
 
-/// Why something stays that might go.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Doubt {
-    /// The object's key.
-    pub object: String,
-    pub problem: String,
-    /// What a person can do.
-    pub advice: String,
-}
-
-/// What a sweep did or, of a dry run, would do.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SweepReport {
-    pub lineages: u64,
-    /// Lineages of which nothing was removed, because of a doubt.
-    pub lineages_kept: u64,
-    pub backups_decided: u64,
-    pub attempts_abandoned: u64,
-    pub packs_removed: u64,
-    pub packs_rewritten: u64,
-    pub intents_removed: u64,
-    /// By how much the packs have become smaller.
-    pub bytes_freed: u64,
-    /// Dead bytes in packs that hold too few of them to be rewritten.
-    pub bytes_dead_kept: u64,
-    /// Bytes of packs that were written again.
-    pub bytes_rewritten: u64,
-    pub doubts: Vec<Doubt>,
-}
-
 impl Repository {
     /// Sweeps every lineage. A doubt is no error; an error means that the sweep could not go on, and
     /// the next one begins anew.
@@ -91,8 +68,16 @@ impl Repository {
         cancel: &CancelToken,
         progress: &Progress,
     ) -> Result<SweepReport> {
-        self.check_identity()?;
         let mut report = SweepReport::default();
+        for (project, lineage) in self.sweep_begin(options)? {
+            self.sweep_lineage(&project, &lineage, options, cancel, progress, &mut report)?;
+        }
+        Ok(report)
+    }
+
+    /// What there is to sweep, lineage by lineage.
+    pub fn sweep_begin(&self, options: &SweepOptions) -> Result<Vec<(ProjectId, LineageId)>> {
+        self.check_identity()?;
         if self.shared.store.is_read_only() && !options.is_dry_run {
             return Err(Error::new(
                 ErrorKind::Unavailable,
@@ -101,69 +86,73 @@ impl Repository {
             .with_hint("mount the repository's disk for writing, then sweep again")
             .with_retry(Retry::Never));
         }
-        for (project, lineage) in self.lineages()? {
-            cancel.check()?;
-            report.lineages += 1;
-            let swept = self
-                .open_lineage(&project, &lineage)
-                .and_then(|lineage| Sweep::new(&lineage, *options, cancel, progress, &mut report).run());
-            match swept {
-                Err(error) if matches!(error.kind(), ErrorKind::Damage | ErrorKind::WrongKey) => {
-                    report.lineages_kept += 1;
-                    report.doubts.push(Doubt::of(&error));
-                }
-                other => other?,
-            }
-        }
-        Ok(report)
+        self.lineages()
     }
-}
 
-impl Doubt {
-    fn of(error: &Error) -> Self {
-        let object =
-            error.public().strip_prefix("The object ").and_then(|rest| rest.split(" is damaged").next());
-        Self {
-            object: object.unwrap_or_default().to_owned(),
-            problem: error.public().to_owned(),
-            advice:
-                "nothing more of this lineage is removed; run `strongroom repository check --level decode`, \
-                     delete the backups that it names or bring the object back from a copy, then sweep again"
-                    .to_owned(),
+    /// Sweeps one lineage and adds to the report.
+    pub fn sweep_lineage(
+        &self,
+        project: &ProjectId,
+        lineage: &LineageId,
+        options: &SweepOptions,
+        cancel: &CancelToken,
+        progress: &Progress,
+        report: &mut SweepReport,
+    ) -> Result<()> {
+        cancel.check()?;
+        self.check_identity()?;
+        report.lineages += 1;
+        let swept = self
+            .open_lineage(project, lineage)
+            .and_then(|lineage| Sweep::new(&lineage, *options, cancel, progress).run(report));
+        match swept {
+            Err(error) if matches!(error.kind(), ErrorKind::Damage | ErrorKind::WrongKey) => {
+                report.lineages_kept += 1;
+                report.doubts.push(Doubt::of(&error));
+                Ok(())
+            }
+            other => other,
         }
     }
 }
 
 /// The sweep of one lineage.
-struct Sweep<'a> {
+pub(crate) struct Sweep<'a> {
     lineage: &'a Lineage,
     options: SweepOptions,
     cancel: &'a CancelToken,
     progress: &'a Progress,
-    report: &'a mut SweepReport,
+    /// Of this try.
+    report: SweepReport,
 }
 
 impl<'a> Sweep<'a> {
-    fn new(
+    pub(crate) fn new(
         lineage: &'a Lineage,
         options: SweepOptions,
         cancel: &'a CancelToken,
         progress: &'a Progress,
-        report: &'a mut SweepReport,
     ) -> Self {
-        Self { lineage, options, cancel, progress, report }
+        Self { lineage, options, cancel, progress, report: SweepReport::default() }
     }
 
-    fn run(mut self) -> Result<()> {
+    /// Sweeps, and adds to the report also what was done before a failure.
+    pub(crate) fn run(mut self, report: &mut SweepReport) -> Result<()> {
+        let swept = self.sweep_until_alone(report);
+        report.add(self.report);
+        swept
+    }
+
+    fn sweep_until_alone(&mut self, report: &mut SweepReport) -> Result<()> {
         for _ in 0..TRIES {
-            let so_far = self.report.clone();
             let (packs, gone) = self.list_and_decide()?;
             match self.sweep(&packs, &gone) {
                 // Another sweep decided more since, and took what this one still looked for.
                 Err(error) if error.kind() == ErrorKind::Damage && self.is_overtaken(&gone)? => {
                     tracing::info!("Another sweep went further; this one begins anew: {}", error.public());
-                    if self.options.is_dry_run {
-                        *self.report = so_far;
+                    let tried = std::mem::take(&mut self.report);
+                    if !self.options.is_dry_run {
+                        report.add_done(&tried);
                     }
                 }
                 other => return other,
@@ -186,11 +175,12 @@ impl<'a> Sweep<'a> {
 
     fn sweep(&mut self, packs: &Generations, gone: &BTreeSet<AttemptId>) -> Result<()> {
         let seen = self.look(packs, gone)?;
+        let mut windows = Windows::new(packs);
         // Everything is planned before anything is removed: a doubt about the last pack keeps the first.
-        let planned = self.plan(packs, &seen)?;
+        let planned = self.plan(packs, &seen, &mut windows)?;
         self.progress.add_total(planned);
         if !self.options.is_dry_run {
-            self.act(packs, &seen)?;
+            self.act(packs, &seen, &mut windows)?;
             self.clear_intents(&seen)?;
         }
         Ok(())

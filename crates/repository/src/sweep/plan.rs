@@ -15,8 +15,8 @@ use crate::reader::ChunkReader;
 use crate::roster::{Needed, Roster};
 use crate::verdict::{Opened, Verdict};
 
-/// Packs whose bitmaps of up to 8 KiB are in memory at once.
-pub(super) const WINDOW_PACKS: usize = 4096;
+/// Packs whose two bitmaps of up to 8 KiB each are in memory at once.
+const WINDOW_PACKS: usize = 4096;
 
 /// Slots that somebody needs, of the packs of one window.
 #[derive(Default)]
@@ -31,9 +31,45 @@ pub(super) struct LiveSlots {
 }
 
 impl Live {
+    /// Whether nobody but readers and writers who came before a deletion needs it.
+    fn is_only_in_use(&self, pack: PackId) -> bool {
+        self.of(pack).is_some_and(|live| live.surely.is_empty())
+    }
+
     /// `None` when nothing of the pack is live.
     pub(super) fn of(&self, pack: PackId) -> Option<&LiveSlots> {
         self.0.get(&pack).filter(|live| !live.all.is_empty())
+    }
+}
+
+/// The packs of a lineage, so many at a time that what is live of them fits into memory.
+pub(super) struct Windows {
+    ids: Vec<PackId>,
+    /// Of a lineage that has one window only, what is live is worked out once.
+    kept: Option<Live>,
+}
+
+impl Windows {
+    pub(super) fn new(packs: &Generations) -> Self {
+        Self { ids: packs.0.keys().copied().collect(), kept: None }
+    }
+
+    /// Does something with each window and what is live of it.
+    pub(super) fn each<'s>(
+        &mut self,
+        sweep: &mut Sweep<'s>,
+        seen: &Seen,
+        mut act: impl FnMut(&mut Sweep<'s>, &[PackId], &Live) -> Result<()>,
+    ) -> Result<()> {
+        for window in self.ids.chunks(WINDOW_PACKS) {
+            let live = match self.kept.take() {
+                Some(live) => live,
+                None => sweep.live(seen, window)?,
+            };
+            act(sweep, window, &live)?;
+            self.kept = (self.ids.len() <= WINDOW_PACKS).then_some(live);
+        }
+        Ok(())
     }
 }
 
@@ -49,44 +85,88 @@ pub(super) enum Fate {
     Rewrite,
 }
 
-/// A fate, and by how many bytes smaller it makes the pack.
+/// A fate, and what of the pack's bytes it concerns.
+#[derive(Clone, Copy)]
 pub(super) struct Planned {
     pub(super) fate: Fate,
-    pub(super) freed: u64,
-    dead_kept: u64,
+    /// Of the newest generation.
+    pub(super) live: u64,
+    dead: u64,
+    /// Of those before it.
+    older: u64,
+}
+
+impl Planned {
+    /// By how many bytes smaller the pack becomes.
+    pub(super) fn freed(&self) -> u64 {
+        match self.fate {
+            Fate::Keep => 0,
+            Fate::Tidy => self.older,
+            Fate::Remove | Fate::Rewrite => self.older + self.dead,
+        }
+    }
 }
 
 impl Sweep<'_> {
     /// Plans everything; answers the bytes that come back.
-    pub(super) fn plan(&mut self, packs: &Generations, seen: &Seen) -> Result<u64> {
+    pub(super) fn plan(&mut self, packs: &Generations, seen: &Seen, windows: &mut Windows) -> Result<u64> {
         let mut freed = 0;
-        let ids: Vec<PackId> = packs.0.keys().copied().collect();
-        for window in ids.chunks(WINDOW_PACKS) {
-            let live = self.live(seen, window)?;
-            for pack in window.iter().filter(|pack| seen.decided.contains(&pack.attempt)) {
-                self.cancel.check()?;
-                let planned = self.plan_pack(*pack, &packs.0[pack], live.of(*pack))?;
-                freed += planned.freed;
-                self.report.bytes_dead_kept += planned.dead_kept;
-                if self.options.is_dry_run {
-                    self.count(planned.fate, planned.freed);
+        windows.each(self, seen, |sweep, window, live| {
+            for pack in window {
+                sweep.cancel.check()?;
+                let generations = &packs.0[pack];
+                if !seen.decided.contains(&pack.attempt) {
+                    sweep.report.unfinished.count(generations.values().sum());
+                    continue;
+                }
+                let planned = sweep.plan_pack(*pack, generations, live.of(*pack))?;
+                freed += planned.freed();
+                sweep.report.bytes_live += planned.live;
+                if live.is_only_in_use(*pack) {
+                    sweep.report.in_use.count(planned.live);
+                }
+                if matches!(planned.fate, Fate::Keep | Fate::Tidy) && planned.dead > 0 {
+                    sweep.report.dead_kept.count(planned.dead);
+                }
+                if sweep.options.is_dry_run {
+                    sweep.count(seen, *pack, &planned);
                 }
             }
-        }
+            Ok(())
+        })?;
         Ok(freed)
     }
 
-    pub(super) fn count(&mut self, fate: Fate, freed: u64) {
-        self.report.bytes_freed += freed;
-        match fate {
-            Fate::Keep | Fate::Tidy => {}
-            Fate::Remove => self.report.packs_removed += 1,
-            Fate::Rewrite => self.report.packs_rewritten += 1,
+    /// Enters into the report what was done with a pack, or would be.
+    pub(super) fn count(&mut self, seen: &Seen, pack: PackId, planned: &Planned) {
+        self.report.bytes_freed += planned.freed();
+        let reasons = &mut self.report.reasons;
+        match planned.fate {
+            Fate::Keep => return,
+            Fate::Tidy => {}
+            Fate::Remove => {
+                self.report.packs_removed += 1;
+                let share = if seen.gone.contains(&pack.attempt) {
+                    &mut reasons.deleted
+                } else if seen.roots.contains(&pack.attempt) {
+                    &mut reasons.unused
+                } else {
+                    &mut reasons.abandoned
+                };
+                share.count(planned.dead);
+            }
+            Fate::Rewrite => {
+                self.report.packs_rewritten += 1;
+                reasons.dead_records.count(planned.dead);
+            }
+        }
+        if planned.older > 0 {
+            reasons.replaced.count(planned.older);
         }
     }
 
     /// What the rosters say of these packs. Whatever cannot be read is a doubt about all of them.
-    pub(super) fn live(&self, seen: &Seen, window: &[PackId]) -> Result<Live> {
+    fn live(&self, seen: &Seen, window: &[PackId]) -> Result<Live> {
         let mut live = Live::default();
         let (Some(first), Some(last)) = (window.first(), window.last()) else { return Ok(live) };
         let mut reader = ChunkReader::new(self.lineage.shared.store.clone(), self.lineage.keys.clone());
@@ -159,26 +239,29 @@ impl Sweep<'_> {
         live: Option<&LiveSlots>,
     ) -> Result<Planned> {
         let all: u64 = generations.values().sum();
+        let (newest, size) = generations.last_key_value().map_or((0, 0), |(newest, size)| (*newest, *size));
+        let older = all - size;
         let Some(live) = live else {
-            return Ok(Planned { fate: Fate::Remove, freed: all, dead_kept: 0 });
+            return Ok(Planned { fate: Fate::Remove, live: 0, dead: size, older });
         };
-        let keep = Planned { fate: Fate::Keep, freed: 0, dead_kept: 0 };
-        let Some((newest, size)) = generations.last_key_value() else { return Ok(keep) };
-        let (store, key) = (&*self.lineage.shared.store, layout::pack(self.lineage.id(), pack, *newest));
+        let (store, key) = (&*self.lineage.shared.store, layout::pack(self.lineage.id(), pack, newest));
         // Another sweep may have gone further since the listing: the next one looks again.
-        let Some(table) = read_table(store, &self.lineage.keys, pack, *newest)? else { return Ok(keep) };
+        let Some(table) = read_table(store, &self.lineage.keys, pack, newest)? else {
+            return Ok(Planned { fate: Fate::Keep, live: size, dead: 0, older: 0 });
+        };
         if let Err(slot) = holds_all(&table, &live.surely) {
             return Err(frame::damage(&key, &format!("it lacks the slot {slot}, which a backup needs")));
         }
-        let older = all - size;
         let dead = size.saturating_sub(live_size(&table, &live.all));
-        if dead > 0
-            && dead * 100 >= size * u64::from(self.options.dead_percent.max(SweepOptions::TIGHTEST_PERCENT))
-        {
-            return Ok(Planned { fate: Fate::Rewrite, freed: older + dead, dead_kept: 0 });
-        }
-        let fate = if older > 0 { Fate::Tidy } else { Fate::Keep };
-        Ok(Planned { fate, freed: older, dead_kept: dead })
+        let threshold = u64::from(self.options.dead_percent.max(SweepOptions::TIGHTEST_PERCENT));
+        let fate = if dead > 0 && dead * 100 >= size * threshold {
+            Fate::Rewrite
+        } else if older > 0 {
+            Fate::Tidy
+        } else {
+            Fate::Keep
+        };
+        Ok(Planned { fate, live: size - dead, dead, older })
     }
 }
 

@@ -30,7 +30,7 @@ use strongroom_repository::{
     Attempt, AttemptStart, Begun, CatalogRecord, Distrusted, Lineage, SealOutcome, SealedSummary, Verdict,
 };
 
-use super::{GivenUp, backup_of, refuse_spent};
+use super::{GivenUp, backup_of, refuse_spent, sweep};
 use crate::measures::Measurement;
 use crate::work::JobContext;
 
@@ -109,7 +109,9 @@ fn recorded_attempts(context: &JobContext) -> Result<Vec<AttemptId>> {
 
 /// Decides every attempt of this job: sealed wins, everything else is abandoned.
 fn settle_attempts(context: &JobContext, lineage: &Lineage) -> Result<Option<SealedSummary>> {
-    for attempt in recorded_attempts(context)? {
+    let attempts = recorded_attempts(context)?;
+    for attempt in &attempts {
+        let attempt = *attempt;
         match lineage.abandon(attempt) {
             // A sealed backup that was forgotten already must not come back.
             Ok(Verdict::Sealed(summary)) if !summary.forgotten => return Ok(Some(*summary)),
@@ -122,6 +124,10 @@ fn settle_attempts(context: &JobContext, lineage: &Lineage) -> Result<Option<Sea
             }
             Err(error) => return Err(error),
         }
+    }
+    // What they have stored is of no use to anybody.
+    if !attempts.is_empty() {
+        sweep::wish(context)?;
     }
     Ok(None)
 }
@@ -167,7 +173,8 @@ fn set_aside(
     context.record("fallback", json!({ "attempt": attempt.to_string(), "reason": reason }))?;
     // Before the next one is recorded in its place. Nobody else can have sealed it: it never came to its proof.
     lineage.abandon(attempt)?;
-    lineage.clear_intent(attempt)
+    lineage.clear_intent(attempt)?;
+    sweep::wish(context)
 }
 
 /// Stream, prove and seal. Answers the summary and the notes for the backup's record.

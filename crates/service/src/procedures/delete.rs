@@ -1,10 +1,10 @@
-//! Deletes one backup: the tombstone becomes durable, then the row goes. Killed anywhere, the job
-//! is claimed again and does the same once more; both steps may be repeated.
+//! Deletes one backup: the tombstone becomes durable, a sweep is wished for, then the row goes. Killed
+//! anywhere, the job is claimed again and does the same once more; each step may be repeated.
 
 use serde_json::json;
 use strongroom_core::Result;
 
-use super::backup_of;
+use super::{backup_of, sweep};
 use crate::work::JobContext;
 
 pub(super) fn run(context: &JobContext) -> Result<()> {
@@ -18,6 +18,7 @@ pub(super) fn run(context: &JobContext) -> Result<()> {
         context.step("forget", || lineage.forget(attempt))?;
         context.record("forget", json!({ "attempt": attempt.to_string() }))?;
     }
+    context.step("wish", || sweep::wish(context))?;
     let audit = context.audit("backup.gone", backup.id.as_str(), json!({}));
     let (backup, audit, now) = (&backup, &audit, context.service.clock_reading());
     context.step("remove", || {

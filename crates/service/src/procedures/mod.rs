@@ -5,6 +5,7 @@ mod backup;
 mod check_repository;
 mod delete;
 mod drill;
+mod sweep;
 mod verify;
 
 use strongroom_core::job::JobKind;
@@ -13,6 +14,8 @@ use strongroom_core::{Error, ErrorKind, Result, Retry, limits};
 
 use crate::work::JobContext;
 
+pub(crate) use sweep::SweepInput;
+
 pub(crate) fn run(context: &JobContext) -> Result<()> {
     match context.job.kind {
         JobKind::Backup => backup::run(context),
@@ -20,6 +23,7 @@ pub(crate) fn run(context: &JobContext) -> Result<()> {
         JobKind::Delete => delete::run(context),
         JobKind::Verify => refuse_spent(context).and_then(|()| verify::run(context)),
         JobKind::CheckRepository => refuse_spent(context).and_then(|()| check_repository::run(context)),
+        JobKind::Sweep | JobKind::PlanSweep => refuse_spent(context).and_then(|()| sweep::run(context)),
     }
 }
 
@@ -36,7 +40,11 @@ pub(crate) enum GivenUp {
 pub(crate) fn give_up(context: &JobContext) -> Result<GivenUp> {
     match context.job.kind {
         JobKind::Backup => backup::give_up(context),
-        JobKind::Delete | JobKind::Verify | JobKind::CheckRepository => Ok(GivenUp::Nothing),
+        JobKind::Delete
+        | JobKind::Verify
+        | JobKind::CheckRepository
+        | JobKind::Sweep
+        | JobKind::PlanSweep => Ok(GivenUp::Nothing),
     }
 }
 
@@ -48,7 +56,7 @@ fn refuse_spent(context: &JobContext) -> Result<()> {
     }
     Err(Error::new(
         ErrorKind::Internal,
-        "The job was tried three times and each time its worker ended; nothing stored was changed.",
+        "The job was tried three times and each time its worker ended; every backup is as it was.",
     )
     .with_hint("look at the server's log, then ask for it again")
     .with_retry(Retry::Never))

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::SignedDuration;
 use strongroom_core::backup::Failure;
 use strongroom_core::engine::StopReason;
-use strongroom_core::job::JobState;
+use strongroom_core::job::{JobKind, JobState};
 use strongroom_core::{Error, ErrorKind, Result, Retry, limits};
 
 use super::JobContext;
@@ -70,6 +70,12 @@ async fn end(context: &Arc<JobContext>, error: &Error, state: JobState) -> Resul
             );
             return try_again(context, error).await;
         }
+    }
+    if context.job.kind == JobKind::Sweep
+        && (state, error.retry()) == (JobState::Failed, Retry::Later)
+        && let Some(again) = context.service.sweep_again()?
+    {
+        context.service.catalog().sweep_wish(&again).await?;
     }
     let audit = context.audit("job.end", context.job.id.as_str(), serde_json::json!({ "state": state }));
     let failure = if state == JobState::Cancelled { cancelled() } else { failure_of(error) };

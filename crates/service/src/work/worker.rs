@@ -127,8 +127,13 @@ impl Worker {
         if backups < settings.backups_at_once {
             kinds.push(JobKind::Backup);
         }
-        if self.held.len() - backups < settings.others_at_once {
-            kinds.extend([JobKind::Delete, JobKind::Verify, JobKind::CheckRepository]);
+        let deletes = self.held.values().filter(|held| held.kind == JobKind::Delete).count();
+        let long = self.held.len() - backups - deletes;
+        if long < settings.others_at_once {
+            kinds.extend([JobKind::Verify, JobKind::CheckRepository, JobKind::Sweep, JobKind::PlanSweep]);
+        }
+        if deletes < settings.others_at_once {
+            kinds.push(JobKind::Delete);
         }
         if kinds.is_empty() {
             return Ok(None);

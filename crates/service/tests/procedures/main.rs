@@ -20,4 +20,5 @@ mod steps;
 mod store_faults;
 mod storm;
 mod subject;
+mod sweeps;
 mod workers;

@@ -136,6 +136,8 @@ pub(crate) fn settings() -> Settings {
     Settings {
         writer: WriterOptions { verify_every: 1, threads: 2, ..WriterOptions::default() },
         drain_timeout: Duration::from_secs(20),
+        // Jobs that nobody asked for would be work that no test expects.
+        sweep_delay: None,
         ..Settings::default()
     }
 }

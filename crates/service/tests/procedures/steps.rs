@@ -138,7 +138,7 @@ async fn p03_p04_p07_each_step_of_a_backup_killed_frozen_failed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn p05_p07_each_step_of_a_delete_killed_frozen_failed() {
-    matrix(Procedure::Delete, &["forget", "remove"]).await;
+    matrix(Procedure::Delete, &["forget", "wish", "remove"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -149,6 +149,11 @@ async fn p03_p07_each_step_of_a_verification_killed_frozen_failed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn p03_p07_each_step_of_a_check_killed_frozen_failed() {
     matrix(Procedure::Check, &["check", "compare", "record"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r04_p03_p07_each_step_of_a_sweep_killed_frozen_failed() {
+    matrix(Procedure::Sweep, &["begin", "sweep", "record"]).await;
 }
 
 /// All of them at once, each with its own worker that dies at a step of its own.

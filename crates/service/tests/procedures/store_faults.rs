@@ -90,6 +90,10 @@ async fn judge(room: &Room, procedure: Procedure, asked: &Asked, fault: &Fault) 
             assert!(row.failure.is_some());
         }
         (Procedure::Delete, row) => assert_eq!(row, None, "{fault:?}: what was asked to go must go"),
+        (Procedure::Sweep, _) => {
+            let rows = room.rows().await;
+            room.assert_restores(rows.iter().find(|row| row.name.as_str() == "base").unwrap()).await;
+        }
         (Procedure::Verify | Procedure::Check, row) => {
             let row = row.unwrap();
             assert_eq!(row.state, BackupState::Completed);
@@ -195,6 +199,11 @@ async fn f08_each_store_call_of_a_verification_with_each_fault() {
 #[tokio::test(flavor = "multi_thread")]
 async fn f08_each_store_call_of_a_check_with_each_fault() {
     matrix(Procedure::Check).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f08_r04_each_store_call_of_a_sweep_with_each_fault() {
+    matrix(Procedure::Sweep).await;
 }
 
 /// A restore's reads: the right bytes, or an error that says why, and right again when the store is.

@@ -124,6 +124,7 @@ fn settings() -> Settings {
         backups_at_once: 2,
         others_at_once: 4,
         backoff_base_ms: 50,
+        sweep_delay: None,
         writer: WriterOptions { verify_every: 1, threads: 1, ..WriterOptions::default() },
         drain_timeout: Duration::from_secs(5),
         ..Settings::default()

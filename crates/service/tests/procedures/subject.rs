@@ -5,7 +5,7 @@ use strongroom_core::id::JobId;
 use strongroom_core::job::JobState;
 use strongroom_core::verification::{Level, Outcome};
 use strongroom_repository::Store;
-use strongroom_service::BackupRef;
+use strongroom_service::{BackupRef, SweepWish};
 
 use crate::room::Room;
 
@@ -15,10 +15,11 @@ pub(crate) enum Procedure {
     Delete,
     Verify,
     Check,
+    Sweep,
 }
 
-pub(crate) const ALL: [Procedure; 4] =
-    [Procedure::Delete, Procedure::Verify, Procedure::Check, Procedure::Backup];
+pub(crate) const ALL: [Procedure; 5] =
+    [Procedure::Delete, Procedure::Verify, Procedure::Check, Procedure::Sweep, Procedure::Backup];
 
 /// A job that was asked for, and the backup it is about.
 pub(crate) struct Asked {
@@ -42,7 +43,7 @@ impl Procedure {
             return Asked { backup, job };
         }
         let backup = match room.rows().await.into_iter().find(|row| row.name.as_str() == "base") {
-            Some(base) if self != Self::Delete => base,
+            Some(base) if !matches!(self, Self::Delete | Self::Sweep) => base,
             _ => room.completed(&name).await,
         };
         room.advance_ms(1);
@@ -51,6 +52,11 @@ impl Procedure {
         let job = match self {
             Self::Delete => room.delete(&backup).await,
             Self::Verify => service.backup_verify(&scope, &wanted, Level::Decode).await.unwrap(),
+            Self::Sweep => {
+                room.delete(&backup).await;
+                room.process().await.worker.run_due().await;
+                service.repository_sweep(&scope, SweepWish::default()).await.unwrap()
+            }
             Self::Backup | Self::Check => service.repository_check(&scope, Level::Decode).await.unwrap(),
         };
         Asked { backup, job }
@@ -75,11 +81,17 @@ impl Procedure {
                 assert_eq!(verification.outcome, Outcome::Passed, "{:?}", verification.findings);
             }
             Self::Check => assert_eq!(job.result.unwrap()["result"], "passed"),
+            Self::Sweep => {
+                let (result, attempt) = (job.result.unwrap(), asked.backup.attempt_id.unwrap());
+                assert!(result["bytes_freed"].as_u64().unwrap() > 0, "{result}");
+                assert_eq!(room.keys(&format!("/tb/{attempt}.0.end")).len(), 1, "it is gone for good");
+                assert_eq!(result["doubts"], serde_json::json!([]));
+            }
         }
     }
 }
 
-/// What dead readers leave is the sweep's, which does not exist yet.
+/// What dead readers leave is the sweep's, an hour later.
 pub(crate) fn clear_readers(room: &Room) {
     for left in room.keys("/in/r-") {
         room.objects.delete(&left).unwrap();

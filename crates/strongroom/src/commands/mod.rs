@@ -11,6 +11,7 @@ pub(crate) mod policy;
 pub(crate) mod project;
 pub(crate) mod repository;
 pub(crate) mod restore;
+mod sweep;
 pub(crate) mod token;
 pub(crate) mod user;
 

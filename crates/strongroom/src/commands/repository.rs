@@ -1,12 +1,12 @@
 //! `strongroom repository …`
 
 use clap::Subcommand;
-use strongroom_api::native::wire::{Accepted, CheckRequest, ForgetRequest, RepositoryView};
+use strongroom_api::native::wire::{Accepted, CheckRequest, ForgetRequest, RepositoryView, SweepRequest};
 
 use super::backup::LevelWord;
-use super::{Desk, Nothing, follow};
+use super::{Desk, Nothing, follow, sweep};
 use crate::exit::{Exit, Outcome, Stop};
-use crate::output::{self, ProgressMode, or_dash, size};
+use crate::output::{self, ProgressMode, moment, or_dash, size};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
@@ -17,8 +17,22 @@ pub(crate) enum Verb {
         #[arg(long, value_enum, default_value = "auto")]
         progress: ProgressMode,
     },
-    /// What it holds and what it costs
+    /// What it holds, what it costs, and what is still to go
     Stat,
+    /// Take away what no backup needs any more; deletes ask for it by themselves
+    Sweep {
+        /// Only say what would go, and why; waits for the answer
+        #[arg(long)]
+        dry_run: bool,
+        /// Write a pack anew when at least this share of its bytes is dead, 1 (least space) to 100
+        #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(1..=100))]
+        threshold: Option<u8>,
+        /// Wait until it has ended
+        #[arg(long)]
+        wait: bool,
+        #[arg(long, value_enum, default_value = "auto")]
+        progress: ProgressMode,
+    },
     /// Delete a backup by what the repository itself knows of it
     Forget {
         /// Id or unique name
@@ -33,12 +47,15 @@ pub(crate) fn run(verb: &Verb, desk: &Desk) -> Outcome<Exit> {
             stat(&desk.runtime.block_on(desk.client.get(&["repository"]))?, desk);
             Ok(Exit::Done)
         }
+        Verb::Sweep { dry_run, threshold, wait, progress } => {
+            let request = SweepRequest { dry_run: *dry_run, threshold_percent: *threshold };
+            sweep::run(&request, *wait || *dry_run, *progress, desk)
+        }
         Verb::Forget { backup } => {
             let request = ForgetRequest { backup: backup.clone() };
             let _: Nothing = desk.runtime.block_on(desk.client.post(&["repository", "forget"], &request))?;
-            output::note(format_args!(
-                "forgot {backup}; its space comes back with the sweep, which this release does not have"
-            ));
+            output::note(format_args!("forgot {backup}; its space comes back with the next sweep"));
+            output::next("strongroom repository sweep --wait");
             Ok(Exit::Done)
         }
     }
@@ -83,15 +100,25 @@ fn stat(stat: &RepositoryView, desk: &Desk) {
     if desk.is_json() {
         return output::json(stat);
     }
+    let packs = |packs: u64, bytes: u64| format!("{} in {packs} packs", size(bytes));
+    let next = stat.next_sweep.as_ref().map(|next| {
+        let what = if next.state == "leased" { "runs since" } else { "begins" };
+        format!("{what} {} (job {})", moment(&next.at), next.job_id)
+    });
     for (name, value) in [
         ("repository", stat.repository_id.clone()),
         ("where", stat.location.clone()),
         ("format", stat.format.to_string()),
         ("backups", stat.backups.to_string()),
-        ("forgotten", stat.forgotten_backups.to_string()),
         ("packs", stat.packs.to_string()),
         ("bytes", size(stat.bytes)),
-        ("reclaimable", size(stat.reclaimable_bytes)),
+        ("live", size(stat.live_bytes)),
+        ("dead", packs(stat.dead_packs, stat.dead_pack_bytes)),
+        ("dead records", packs(stat.partly_dead_packs, stat.dead_record_bytes)),
+        ("unfinished", size(stat.unfinished_bytes)),
+        ("to be swept", format!("{} deleted backups", stat.pending_backups)),
+        ("last sweep", or_dash(stat.last_sweep.as_deref().map(moment))),
+        ("next sweep", or_dash(next)),
         ("free", or_dash(stat.free_bytes.map(size))),
     ] {
         output::data(format_args!("{name:<12} {value}"));

@@ -75,6 +75,9 @@ struct SharedOptions {
     /// Allow plain HTTP beyond loopback [env: STRONGROOM_INSECURE_HTTP]
     #[arg(long)]
     insecure_http: bool,
+    /// Between a delete and the sweep that follows it, or `never` [env: STRONGROOM_SWEEP_DELAY_SECONDS] [default: 60]
+    #[arg(long, value_name = "SECONDS")]
+    sweep_delay_seconds: Option<String>,
     /// error, warn, info or debug [env: STRONGROOM_LOG] [default: info]
     #[arg(long, value_name = "LEVEL")]
     log: Option<String>,
@@ -149,6 +152,7 @@ impl SharedOptions {
             "sandbox_dir" => self.sandbox_dir.clone(),
             "drill_account" => self.drill_account.clone(),
             "drill_timeout_minutes" => self.drill_timeout_minutes.clone(),
+            "sweep_delay_seconds" => self.sweep_delay_seconds.clone(),
             _ => None,
         }
     }

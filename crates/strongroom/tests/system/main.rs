@@ -20,6 +20,7 @@ mod leaks;
 mod policies;
 mod random_kills;
 mod seed_call;
+mod sweeps;
 mod tls;
 mod versions;
 mod workers;
