@@ -5,7 +5,7 @@ use http::Method;
 use strongroom_core::Error;
 use strongroom_core::id::RequestId;
 
-use crate::{health, identity, native, v1, v3};
+use crate::{health, identity, native, trove, v1, v3};
 
 /// The wire formats that share the listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub(crate) enum Dialect {
     V3,
     /// `/v3`, `/v3/auth…`, `/v3/projects…`: Keystone's. No project is called so.
     Identity,
+    /// `/v1.0…`
+    Trove,
     /// `/strongroom…`
     Native,
     /// `/downloads…`: files by signed links, with the errors of the native API.
@@ -30,6 +32,7 @@ impl Dialect {
         match (segments.next(), segments.next()) {
             (Some("rds"), _) => Self::V1,
             (Some("strongroom"), _) => Self::Native,
+            (Some("v1.0"), _) => Self::Trove,
             (Some("v3"), None | Some("" | "auth" | "domains" | "projects" | "users")) => Self::Identity,
             (Some("v3" | "v3.1"), _) => Self::V3,
             (Some("downloads"), Some(_)) => Self::Downloads,
@@ -46,7 +49,7 @@ impl Dialect {
             }
             Self::Native => path != "/strongroom/v1/openapi.json",
             Self::V3 => true,
-            Self::Downloads | Self::Open => false,
+            Self::Trove | Self::Downloads | Self::Open => false,
         }
     }
 
@@ -55,7 +58,7 @@ impl Dialect {
         match self {
             Self::V1 => path.split('/').nth(3),
             Self::V3 => path.split('/').nth(2),
-            Self::Identity | Self::Native | Self::Downloads | Self::Open => None,
+            Self::Identity | Self::Native | Self::Trove | Self::Downloads | Self::Open => None,
         }
     }
 
@@ -64,6 +67,7 @@ impl Dialect {
             Self::V1 => v1::refuse(error),
             Self::V3 => v3::refuse(error),
             Self::Identity => identity::refuse(error),
+            Self::Trove => trove::refuse(error),
             Self::Native | Self::Downloads => native::refuse(error, request_id),
             Self::Open => health::refuse(error),
         }
@@ -96,6 +100,7 @@ mod tests {
             ("/v3.1/auth", Dialect::V3, true),
             ("/v3.1/p/instances/recovery", Dialect::V3, true),
             ("/v3x/p/backups", Dialect::Open, false),
+            ("/v1.0/p/instances", Dialect::Trove, false),
             ("/strongroom", Dialect::Native, true),
             ("/strongroom/v1/openapi.json", Dialect::Native, false),
             ("/strongroom/v1/openapi.json/x", Dialect::Native, true),

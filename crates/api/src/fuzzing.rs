@@ -18,6 +18,8 @@ pub const TARGETS: &[strongroom_core::fuzzing::Target] = &[
     ("api-new-backup", crate::v1::backups::fuzzing::new_backup_body),
     ("api-path", path),
     ("api-query", query),
+    ("api-rds-bodies", crate::v3::fuzzing::bodies),
+    ("api-rds-queries", crate::v3::fuzzing::queries),
     ("api-signature", crate::signature::fuzzing::signature),
 ];
 

@@ -25,6 +25,7 @@ mod rds;
 mod router;
 mod server;
 mod signature;
+mod trove;
 mod v1;
 mod v3;
 

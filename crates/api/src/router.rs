@@ -30,7 +30,10 @@ const OPEN: &[Route] = &[
 const V1: &[Route] = &[
     ("/rds/v1/{project_id}/backups", &["get", "post"], || get(v1::backups::list).post(v1::backups::create)),
     ("/rds/v1/{project_id}/backups/{backup_id}", &["delete"], || delete(v1::backups::remove)),
-    ("/rds/v1/{project_id}/instances", &["get"], || get(v1::instances::list)),
+    ("/rds/v1/{project_id}/instances", &["get", "post"], || {
+        get(v1::instances::list).post(v1::restores::create)
+    }),
+    ("/rds/v1/{project_id}/instances/{node_id}/action", &["post"], || post(v1::restores::act)),
     ("/rds/v1/{project_id}/instances/{node_id}", &["get"], || get(v1::instances::show)),
     ("/rds/v1/{project_id}/instances/{node_id}/backups/policy", &["get", "put"], || {
         get(v1::policies::show).put(v1::policies::set)
@@ -46,7 +49,19 @@ const V3: &[Route] = &[
         get(v3::policies::show).put(v3::policies::set)
     }),
     ("/v3/{project_id}/backup-files", &["get"], || get(v3::files::list)),
+    ("/v3/{project_id}/backups/batch-delete", &["post"], || post(v3::backups::remove_batch)),
+    ("/v3/{project_id}/instances", &["get", "post"], || get(v3::instances::list).post(v3::restores::create)),
+    ("/v3/{project_id}/instances/recovery", &["post"], || post(v3::restores::recover)),
+    ("/v3.1/{project_id}/instances/recovery", &["post"], || post(v3::restores::recover)),
+    ("/v3/{project_id}/instances/{instance_id}/restore-time", &["get"], || get(v3::restores::times)),
+    ("/v3/{project_id}/instances/{instance_id}/tasklist/detail", &["get"], || get(v3::tasks::of_instance)),
+    ("/v3/{project_id}/datastores/{engine}", &["get"], || get(v3::offers::datastores)),
+    ("/v3/{project_id}/flavors/{engine}", &["get"], || get(v3::offers::flavors)),
+    ("/v3/{project_id}/storage-type/{engine}", &["get"], || get(v3::offers::storage_types)),
+    ("/v3/{project_id}/quotas", &["get"], || get(v3::offers::quotas)),
     ("/v3/{project_id}/jobs", &["get"], || get(v3::jobs::show)),
+    ("/v3/{project_id}/tasklist", &["get"], || get(v3::tasks::list)),
+    ("/v3/{project_id}/schedule-tasks", &["get"], || get(v3::tasks::scheduled)),
 ];
 
 const IDENTITY: &[Route] = &[

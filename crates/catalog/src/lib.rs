@@ -41,6 +41,7 @@ mod first_start;
 mod hints;
 mod identity;
 mod instance;
+mod instance_facts;
 mod invariants;
 mod job;
 mod migration;
@@ -72,7 +73,8 @@ pub use backup::{BackupFilter, BackupSlice, Cursor, Deletable, DeleteAdmitted, P
 pub use first_start::{FirstRows, FirstStartTurn};
 pub use hints::Hints;
 pub use identity::{AccessKey, AccessKeyOwner, Assignment, Project, Role, User};
-pub use job::{CancelAsked, Claim, JobFilter, Renewal, SweepStanding};
+pub use instance_facts::InstanceFacts;
+pub use job::{CancelAsked, Claim, JobFilter, JobSlice, JobSliceFilter, Renewal, SweepStanding};
 pub use outbox::OutboxEntry;
 pub use policy::{DueStart, Expired, PolicyRow, RetentionRow, StartRow, Started};
 pub use reading::{InstanceReading, MetricsReading};

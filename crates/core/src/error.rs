@@ -31,6 +31,8 @@ pub enum Field {
     Token,
     /// The databases of a backup that is not of all of them.
     Databases,
+    /// The name that a restored database is to get.
+    NewDatabaseName,
     /// How many days a policy keeps automated backups.
     KeepDays,
     /// The weekdays of a policy.
@@ -85,6 +87,8 @@ pub enum ErrorKind {
     TargetTooSmall,
     /// A sweep of the repository runs; one at a time.
     SweepInProgress,
+    /// The call is known, what it is to do is not.
+    ActionUnknown,
     /// Not offered for this instance or not yet offered at all.
     NotSupported,
     /// A check of the source failed before anything was saved (right, setting, version).

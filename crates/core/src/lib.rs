@@ -19,6 +19,7 @@ pub mod network;
 pub mod parent;
 pub mod policy;
 pub mod progress;
+pub mod restore;
 pub mod retention;
 pub mod size;
 pub mod text;

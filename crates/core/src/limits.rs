@@ -11,6 +11,19 @@ pub const ID_LENGTH_CHARS_MAX: usize = 64;
 /// Rows of one page of a v3 list (contract sections 3.10 and 3.20).
 pub const LIST_ROWS_MAX: u64 = 100;
 
+/// Rows of one page of a list of tasks (contract section 3.19).
+pub const TASK_ROWS_MAX: u64 = 50;
+/// Tasks of an instance that are told at once, the newest ones.
+pub const INSTANCE_TASKS_MAX: u32 = 100;
+/// Backups that one call may delete (contract section 3.12).
+pub const DELETE_IDS_MAX: usize = 50;
+/// Rooms that a new instance may be asked to have, in GB (contract section 3.5).
+pub const VOLUME_GB_MIN: u64 = 40;
+pub const VOLUME_GB_MAX: u64 = 4_000;
+/// Passwords of instances that are asked for (contract section 3.16).
+pub const INSTANCE_PASSWORD_CHARS_MIN: usize = 8;
+pub const INSTANCE_PASSWORD_CHARS_MAX: usize = 32;
+
 /// Request bodies (faults.md A07).
 pub const BODY_SIZE_BYTES_MAX: usize = 64 * 1024;
 /// All headers of one request together; tokens of other clouds are several KB.

@@ -106,6 +106,28 @@ impl Description {
     }
 }
 
+/// The password that a new instance is asked to have (contract section 3.16): of three kinds of
+/// characters at least. It is judged and not kept.
+pub fn check_instance_password(text: &str) -> Result<()> {
+    let refused = |what| Err(Error::parameter(Field::Password, what));
+    let has = |kind: fn(&u8) -> bool| usize::from(text.as_bytes().iter().any(kind));
+    let kinds = has(u8::is_ascii_lowercase)
+        + has(u8::is_ascii_uppercase)
+        + has(u8::is_ascii_digit)
+        + has(u8::is_ascii_punctuation);
+    if !text.bytes().all(|b| b.is_ascii_graphic()) {
+        return refused("password: may contain only letters, digits and signs of ASCII");
+    }
+    let lengths = limits::INSTANCE_PASSWORD_CHARS_MIN..=limits::INSTANCE_PASSWORD_CHARS_MAX;
+    if !lengths.contains(&text.len()) {
+        return refused("password: must have 8 to 32 characters");
+    }
+    if kinds < 3 {
+        return refused("password: must have three of lower case, upper case, digits and signs");
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -133,6 +155,19 @@ mod tests {
         ] {
             assert!(BackupName::parse(bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn passwords_of_instances_at_every_edge() {
+        let long = "aA1".repeat(11);
+        for good in ["aaaaaA1a", "aaaaaa1!", "AAAAAA1!", &long[..limits::INSTANCE_PASSWORD_CHARS_MAX]] {
+            assert!(check_instance_password(good).is_ok(), "{good}");
+        }
+        for bad in ["", "aA1aaaa", "aaaaaaaa", "aaaaaaa1", "aA1 aaaaa", "aA1äaaaaa", &long] {
+            assert!(check_instance_password(bad).is_err(), "{bad:?}");
+        }
+        assert_eq!(long.len(), limits::INSTANCE_PASSWORD_CHARS_MAX + 1);
+        assert_eq!("aA1aaaa".len(), limits::INSTANCE_PASSWORD_CHARS_MIN - 1);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use strongroom_core::{Error, ErrorKind, Result};
 
 use crate::identity::{Action, Scope};
 use crate::parts::Service;
+use crate::restores::refuse_unreadable;
 
 /// How a backup was referred to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -173,20 +174,8 @@ impl Service {
     /// A backup whose content can be read.
     pub(crate) async fn backup_completed(&self, scope: &Scope, wanted: &BackupRef) -> Result<Backup> {
         let backup = self.backup_find(scope, wanted).await?;
-        match backup.state {
-            BackupState::Completed => Ok(backup),
-            BackupState::Building => {
-                Err(Error::new(ErrorKind::BackupState, "The backup is still being built.")
-                    .with_hint("wait for it with `strongroom job watch`"))
-            }
-            BackupState::Failed => {
-                Err(Error::new(ErrorKind::BackupState, "The backup failed; there is nothing to read.")
-                    .with_hint("`strongroom backup show` tells why"))
-            }
-            BackupState::Deleting => {
-                Err(Error::new(ErrorKind::BackupBeingDeleted, "The backup is being deleted."))
-            }
-        }
+        refuse_unreadable(&backup)?;
+        Ok(backup)
     }
 
     /// Accepts a delete. The row is DELETING when this answers, and leaves the list with the job.

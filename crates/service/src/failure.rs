@@ -34,6 +34,7 @@ pub fn code_of(kind: ErrorKind) -> &'static str {
         ErrorKind::NoRestorePoint => "no_restore_point",
         ErrorKind::TargetTooSmall => "target_too_small",
         ErrorKind::SweepInProgress => "sweep_in_progress",
+        ErrorKind::ActionUnknown => "action_unknown",
         ErrorKind::NotSupported => "not_supported",
         ErrorKind::SourceRefused => "source_refused",
         ErrorKind::SourceUnreachable => "source_unreachable",
@@ -59,7 +60,7 @@ pub(crate) fn failure_of(error: &Error) -> Failure {
 }
 
 /// Every kind, for tables that must be complete.
-pub const KINDS: [ErrorKind; 40] = [
+pub const KINDS: [ErrorKind; 41] = [
     ErrorKind::Parameter(Field::Other),
     ErrorKind::BodyMissing,
     ErrorKind::BodyTooLarge,
@@ -88,6 +89,7 @@ pub const KINDS: [ErrorKind; 40] = [
     ErrorKind::NoRestorePoint,
     ErrorKind::TargetTooSmall,
     ErrorKind::SweepInProgress,
+    ErrorKind::ActionUnknown,
     ErrorKind::NotSupported,
     ErrorKind::SourceRefused,
     ErrorKind::SourceUnreachable,

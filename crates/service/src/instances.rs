@@ -1,11 +1,15 @@
 //! Instances: the source databases, checked before anything is saved.
 
+use std::collections::BTreeMap;
+
 use secrecy::SecretString;
 use serde_json::json;
+use strongroom_catalog::InstanceFacts;
 use strongroom_core::backup::InstanceRef;
 use strongroom_core::engine::{CancelToken, EngineKind, Probe, Source, TlsMode};
 use strongroom_core::id::{InstanceId, LineageId, NodeId};
 use strongroom_core::instance::{Instance, InstanceState};
+use strongroom_core::size::ByteSize;
 use strongroom_core::text::InstanceName;
 use strongroom_core::{Error, ErrorKind, Result};
 
@@ -32,6 +36,49 @@ pub struct NewInstance {
 pub struct Added {
     pub instance: Option<Instance>,
     pub probe: Probe,
+}
+
+/// Which part of a list by places is wanted. An id is a text of any shape.
+#[derive(Debug, Clone, Default)]
+pub struct InstancesWanted {
+    pub id: Option<String>,
+    pub name: Option<NameWanted>,
+    pub engine: Option<EngineKind>,
+    /// Of a sort that no instance here ever is: the list is empty.
+    pub is_of_no_sort: bool,
+    pub offset: u64,
+    pub limit: u64,
+}
+
+/// How a name is looked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NameWanted {
+    Whole(String),
+    Part(String),
+}
+
+impl InstancesWanted {
+    fn admits(&self, instance: &Instance) -> bool {
+        let name = instance.name.as_str();
+        let is_named = match &self.name {
+            None => true,
+            Some(NameWanted::Whole(whole)) => name == whole,
+            Some(NameWanted::Part(part)) => name.contains(part.as_str()),
+        };
+        is_named
+            && !self.is_of_no_sort
+            && self.id.as_ref().is_none_or(|id| id == instance.id.as_str())
+            && self.engine.is_none_or(|engine| engine == instance.engine)
+    }
+}
+
+/// A part of a list of instances, each with what is known about it, and the length of the list.
+#[derive(Debug, Clone)]
+pub struct InstanceSlice {
+    pub rows: Vec<(Instance, InstanceFacts)>,
+    pub total: u64,
+    /// What the backups of the one that was asked for by its id cost.
+    pub stored_bytes: Option<ByteSize>,
 }
 
 impl Service {
@@ -105,6 +152,44 @@ impl Service {
     pub async fn instance_list(&self, scope: &Scope) -> Result<Vec<Instance>> {
         scope.require(Action::Read)?;
         self.catalog().instance_list(scope.project()).await
+    }
+
+    /// A part of the list of instances by its place, oldest first.
+    pub async fn instance_slice(&self, scope: &Scope, wanted: &InstancesWanted) -> Result<InstanceSlice> {
+        scope.require(Action::Read)?;
+        let found = match &wanted.id {
+            // Clients ask so again and again while they wait.
+            Some(id) => self.instance_of_id(scope, id).await?.into_iter().collect(),
+            None => self.catalog().instance_list(scope.project()).await?,
+        };
+        let found: Vec<Instance> = found.into_iter().filter(|instance| wanted.admits(instance)).collect();
+        let total = found.len() as u64;
+        let place = usize::try_from(wanted.offset).unwrap_or(usize::MAX);
+        let rows = usize::try_from(wanted.limit).unwrap_or(usize::MAX);
+        let page: Vec<Instance> = found.into_iter().skip(place).take(rows).collect();
+        let only = page.first().filter(|_| wanted.id.is_some()).map(|instance| &instance.id);
+        let stored_bytes = match only {
+            Some(id) => Some(self.catalog().instance_stored_bytes(scope.project(), id).await?),
+            None => None,
+        };
+        let facts = if page.is_empty() {
+            BTreeMap::new()
+        } else {
+            self.catalog().instance_facts(scope.project(), only).await?
+        };
+        let with_facts = |instance: Instance| {
+            let known = facts.get(&instance.id).copied().unwrap_or_default();
+            (instance, known)
+        };
+        Ok(InstanceSlice { rows: page.into_iter().map(with_facts).collect(), total, stored_bytes })
+    }
+
+    /// The registered instance that has exactly this id.
+    async fn instance_of_id(&self, scope: &Scope, id: &str) -> Result<Option<Instance>> {
+        let Ok(id) = InstanceId::parse(id) else { return Ok(None) };
+        let wanted = InstanceRef::Instance(id.as_str().to_owned());
+        let found = self.catalog().instance_find(scope.project(), &wanted).await?;
+        Ok(found.filter(|instance| instance.id == id))
     }
 
     /// A registered instance; a retired one is not found.

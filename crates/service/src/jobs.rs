@@ -1,11 +1,16 @@
 //! Jobs as callers see them: with their steps, and with the progress of the moment when they run
 //! here, of the last heartbeat when they run elsewhere.
 
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
 use serde_json::json;
-use strongroom_catalog::JobFilter;
-use strongroom_core::engine::StopReason;
-use strongroom_core::id::JobId;
-use strongroom_core::job::{Job, JobState, JobStep};
+use strongroom_catalog::{JobFilter, JobSlice, JobSliceFilter};
+use strongroom_core::backup::Backup;
+use strongroom_core::engine::{EngineKind, StopReason};
+use strongroom_core::id::{InstanceId, JobId};
+use strongroom_core::instance::Instance;
+use strongroom_core::job::{Job, JobKind, JobState, JobStep};
 use strongroom_core::{Error, ErrorKind, Result};
 
 use crate::identity::{Action, Scope};
@@ -21,7 +26,104 @@ pub struct JobDetail {
     pub eta_s: Option<u64>,
 }
 
+/// Which part of a list by places is wanted. Ids are texts of any shape.
+#[derive(Debug, Clone, Default)]
+pub struct JobsWanted {
+    pub id: Option<String>,
+    pub instance: Option<String>,
+    pub kind: Option<JobKind>,
+    pub engine: Option<EngineKind>,
+    pub states: Option<[JobState; 2]>,
+    /// Inclusive bounds of the time of creation.
+    pub created_from: Option<Timestamp>,
+    pub created_until: Option<Timestamp>,
+    pub offset: u64,
+    pub limit: u32,
+}
+
+/// A job with what it is about, as far as that is still there.
+#[derive(Debug, Clone)]
+pub struct JobRow {
+    pub detail: JobDetail,
+    pub instance: Option<Instance>,
+    pub backup: Option<Backup>,
+}
+
+/// A part of a list of jobs, and the length of the list.
+#[derive(Debug, Clone, Default)]
+pub struct JobRows {
+    pub rows: Vec<JobRow>,
+    pub total: u64,
+}
+
 impl Service {
+    /// A part of the list of jobs by its place, newest first.
+    pub async fn job_slice(&self, scope: &Scope, wanted: &JobsWanted) -> Result<JobRows> {
+        scope.require(Action::Read)?;
+        let instance = match &wanted.instance {
+            None => None,
+            Some(id) => match self.instance_known(scope, id).await {
+                Ok(instance) => Some(instance.id),
+                Err(error) if error.kind() == ErrorKind::InstanceNotFound => return Ok(JobRows::default()),
+                Err(error) => return Err(error),
+            },
+        };
+        let filter = JobSliceFilter {
+            instance,
+            kind: wanted.kind,
+            engine: wanted.engine,
+            states: wanted.states,
+            created_from: wanted.created_from,
+            created_until: wanted.created_until,
+        };
+        let slice = match &wanted.id {
+            None => self.catalog().job_slice(scope.project(), &filter, wanted.offset, wanted.limit).await?,
+            Some(id) => self.job_alone(scope, id, &filter, wanted.offset).await?,
+        };
+        let mut rows = Vec::with_capacity(slice.rows.len());
+        let mut known: BTreeMap<InstanceId, Option<Instance>> = BTreeMap::new();
+        for job in slice.rows {
+            let instance = match &job.instance_id {
+                None => None,
+                Some(id) if known.contains_key(id) => known.get(id).cloned().flatten(),
+                Some(id) => {
+                    let found = self.catalog().instance_find_any(scope.project(), id.as_str()).await?;
+                    known.insert(id.clone(), found.clone());
+                    found
+                }
+            };
+            let backup = match &job.backup_id {
+                None => None,
+                Some(id) => self.catalog().backup_find(scope.project(), id).await?,
+            };
+            rows.push(JobRow { detail: self.detail(job, Vec::new()), instance, backup });
+        }
+        Ok(JobRows { rows, total: slice.total })
+    }
+
+    /// The list of at most one job.
+    async fn job_alone(
+        &self,
+        scope: &Scope,
+        id: &str,
+        filter: &JobSliceFilter,
+        offset: u64,
+    ) -> Result<JobSlice> {
+        let found = match JobId::parse_lenient(id) {
+            Ok(id) => self.catalog().job_find(scope.project(), &id).await?,
+            Err(_) => None,
+        };
+        let engine = match (&found, filter.engine) {
+            (Some(Job { instance_id: Some(id), .. }), Some(_)) => {
+                self.catalog().instance_find_any(scope.project(), id.as_str()).await?.map(|one| one.engine)
+            }
+            _ => None,
+        };
+        let rows: Vec<Job> = found.into_iter().filter(|job| filter.admits(job, engine)).collect();
+        let total = rows.len() as u64;
+        Ok(JobSlice { rows: if offset == 0 { rows } else { Vec::new() }, total })
+    }
+
     pub async fn job_find(&self, scope: &Scope, id: &JobId) -> Result<JobDetail> {
         scope.require(Action::Read)?;
         let job = match self.catalog().job_find(scope.project(), id).await? {

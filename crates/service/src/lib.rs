@@ -31,6 +31,7 @@ mod reading;
 mod recovery_kit;
 mod refusals;
 mod repository_state;
+mod restores;
 mod sandbox;
 mod schedule;
 mod shared_time;
@@ -45,8 +46,8 @@ pub use downloads::{Download, DownloadClaim, DownloadLink};
 pub use engines::Engines;
 pub use failure::{KINDS, code_of, kind_of};
 pub use identity::{Action, Caller, Scope};
-pub use instances::{Added, NewInstance};
-pub use jobs::JobDetail;
+pub use instances::{Added, InstanceSlice, InstancesWanted, NameWanted, NewInstance};
+pub use jobs::{JobDetail, JobRow, JobRows, JobsWanted};
 pub use login::{DomainRef, LogIn, ProjectRef, Proof, ScopeWish, Turned, UserRef};
 pub use measures::Measurement;
 pub use parts::{Parts, Service, Settings};
@@ -62,8 +63,8 @@ pub use tokens::{IssuedToken, NewToken};
 
 /// What callers see of the catalog's own types.
 pub use strongroom_catalog::{
-    AccessKey, Assignment, BackupFilter, BackupSlice, Bearer, Cursor, MetricsReading, Project, RetentionRow,
-    Role, StartRow, SweepStanding, TokenRow, User,
+    AccessKey, Assignment, BackupFilter, BackupSlice, Bearer, Cursor, InstanceFacts, MetricsReading, Project,
+    RetentionRow, Role, StartRow, SweepStanding, TokenRow, User,
 };
 pub use strongroom_repository::{BackupReader, RepositoryStat, Share, SweepReport};
 /// The one writer of restored files.

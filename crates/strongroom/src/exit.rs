@@ -52,6 +52,7 @@ impl Exit {
             | ErrorKind::NoRestorePoint
             | ErrorKind::TargetTooSmall
             | ErrorKind::SweepInProgress
+            | ErrorKind::ActionUnknown
             | ErrorKind::NotSupported
             | ErrorKind::SourceRefused
             | ErrorKind::TargetNotEmpty => Self::Refused,

@@ -6,7 +6,7 @@ use crate::exit::{Exit, Outcome, Stop};
 use crate::output::{self, Format, Table};
 
 /// Code, what happened, what to do next; one row for each kind of error.
-const WORDS: [(&str, &str, &str); 40] = [
+const WORDS: [(&str, &str, &str); 41] = [
     (
         "parameter",
         "A value breaks its rule; the message names the field. Nothing was stored.",
@@ -98,6 +98,11 @@ const WORDS: [(&str, &str, &str); 40] = [
         "sweep_in_progress",
         "A sweep of the repository runs already; one at a time is allowed. Nothing was started.",
         "Wait for it (`strongroom job list --state leased`). What is deleted meanwhile is swept after it, by itself.",
+    ),
+    (
+        "action_unknown",
+        "The call names an action that there is not.",
+        "The message names those that there are.",
     ),
     ("not_supported", "This is not offered, or not yet.", "The hint says what there is instead."),
     (

@@ -41,6 +41,7 @@ fn status(kind: ErrorKind) -> StatusCode {
         | ErrorKind::InstanceNotPrimary
         | ErrorKind::NoRestorePoint
         | ErrorKind::TargetTooSmall
+        | ErrorKind::ActionUnknown
         | ErrorKind::EngineUnsupported => StatusCode::BAD_REQUEST,
         ErrorKind::NotAuthenticated => StatusCode::UNAUTHORIZED,
         ErrorKind::WrongProject | ErrorKind::NotAllowed => StatusCode::FORBIDDEN,

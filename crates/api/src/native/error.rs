@@ -31,6 +31,7 @@ fn status(kind: ErrorKind) -> u16 {
         | ErrorKind::InstanceNotPrimary
         | ErrorKind::NoRestorePoint
         | ErrorKind::TargetTooSmall
+        | ErrorKind::ActionUnknown
         | ErrorKind::EngineUnsupported => 400,
         ErrorKind::NotAuthenticated => 401,
         ErrorKind::WrongProject | ErrorKind::NotAllowed => 403,
@@ -83,7 +84,7 @@ fn field(kind: ErrorKind) -> Option<&'static str> {
         Field::Password => Some("password"),
         Field::Tls => Some("tls"),
         Field::Token => Some("token"),
-        Field::Databases => Some("databases"),
+        Field::Databases | Field::NewDatabaseName => Some("databases"),
         Field::KeepDays => Some("keep_days"),
         Field::Period => Some("period"),
         Field::StartTime => Some("start_time"),

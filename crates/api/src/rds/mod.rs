@@ -3,6 +3,7 @@
 
 pub(crate) mod jobs;
 pub(crate) mod moment;
+pub(crate) mod restore;
 #[cfg(test)]
 pub(crate) mod table;
 

@@ -6,13 +6,14 @@ use strongroom_core::{ErrorKind, Field};
 use strongroom_service::{KINDS, code_of};
 
 /// Fields that have a row of their own in at least one dialect.
-const FIELDS: [(Field, &str); 9] = [
+const FIELDS: [(Field, &str); 10] = [
     (Field::BackupName, "backup name"),
     (Field::Description, "description"),
     (Field::InstanceRef, "id"),
     (Field::Engine, "engine"),
     (Field::Password, "password"),
     (Field::Databases, "databases"),
+    (Field::NewDatabaseName, "new database name"),
     (Field::KeepDays, "keep days"),
     (Field::Period, "period"),
     (Field::StartTime, "start time"),

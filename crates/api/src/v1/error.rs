@@ -60,6 +60,7 @@ fn row(kind: ErrorKind) -> (u16, &'static str, &'static str) {
         ErrorKind::RestoreInProgress => (409, "RDS.1002", "A restore is running."),
         ErrorKind::NoRestorePoint => (400, "RDS.3029", "No backup can be used for that time."),
         ErrorKind::TargetTooSmall => (400, "RDS.3030", "The target is smaller than the source."),
+        ErrorKind::ActionUnknown => (400, "RDS.0042", "The action is not supported."),
         ErrorKind::DiskFull | ErrorKind::Unavailable => {
             (503, "RDS.0005", "The service cannot take this now.")
         }
@@ -93,6 +94,7 @@ fn parameter(field: Field) -> (u16, &'static str, &'static str) {
         | Field::Tls
         | Field::Token
         | Field::Databases
+        | Field::NewDatabaseName
         | Field::Other => (400, "RDS.0001", "Parameter error."),
     }
 }

@@ -8,6 +8,7 @@ pub(crate) mod instances;
 pub(crate) mod jobs;
 mod operations;
 pub(crate) mod policies;
+pub(crate) mod restores;
 mod wire;
 
 pub(crate) use error::{Refusal, refuse};

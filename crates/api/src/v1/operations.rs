@@ -13,6 +13,16 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         .taking("CreateBackupBody"),
     delete("/rds/v1/{project_id}/backups/{backup_id}", "Delete a manual backup", "Nothing"),
     get("/rds/v1/{project_id}/instances", "Instances", "InstanceList"),
+    post("/rds/v1/{project_id}/instances", "Restore to a new instance; not offered yet", "ErrorBody")
+        .taking("RestoreToNewBody")
+        .with_status("400"),
+    post(
+        "/rds/v1/{project_id}/instances/{node_id}/action",
+        "Restore an instance in place; not offered yet",
+        "ErrorBody",
+    )
+    .taking("ActionBody")
+    .with_status("400"),
     get("/rds/v1/{project_id}/instances/{node_id}", "One instance, by its node", "InstanceShown"),
     get("/rds/v1/{project_id}/instances/{node_id}/backups/policy", "The backup policy", "PolicyShown"),
     put("/rds/v1/{project_id}/instances/{node_id}/backups/policy", "Set the backup policy", "Nothing")
@@ -27,6 +37,8 @@ pub(crate) const SCHEMAS: Collect = |out| {
     collect::<wire::Versions>(out);
     collect::<wire::Version>(out);
     collect::<wire::CreateBackupBody>(out);
+    collect::<wire::RestoreToNewBody>(out);
+    collect::<wire::ActionBody>(out);
     collect::<wire::BackupCreated>(out);
     collect::<wire::BackupList>(out);
     collect::<wire::InstanceList>(out);

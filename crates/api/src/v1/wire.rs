@@ -60,6 +60,51 @@ pub(crate) struct CreateBackup {
     description: Option<String>,
 }
 
+/// `POST /rds/v1/{project_id}/instances`, for the document.
+#[derive(Debug, Deserialize, ToSchema)]
+#[expect(dead_code, reason = "describes the request in the document")]
+pub(crate) struct RestoreToNewBody {
+    instance: RestoreToNew,
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[expect(dead_code, reason = "describes the request in the document")]
+pub(crate) struct RestoreToNew {
+    #[schema(min_length = 4, max_length = 64, pattern = "^[A-Za-z][A-Za-z0-9_-]{3,63}$")]
+    name: String,
+    flavor_ref: String,
+    volume: NewVolume,
+    restore_point: RestorePointBody,
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[expect(dead_code, reason = "describes the request in the document")]
+pub(crate) struct NewVolume {
+    /// GB, by tens
+    #[schema(minimum = 40, maximum = 4000, multiple_of = 10)]
+    size: u64,
+}
+
+/// A backup or a moment; the backup where both are.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[expect(dead_code, reason = "describes the request in the document")]
+pub(crate) struct RestorePointBody {
+    backup_ref: Option<String>,
+    /// Milliseconds since 1970, UTC
+    restore_time: Option<i64>,
+    /// Needed with a time alone
+    source_instance_id: Option<String>,
+}
+
+/// `POST /rds/v1/{project_id}/instances/{node_id}/action`, for the document.
+#[derive(Debug, Deserialize, ToSchema)]
+#[expect(dead_code, reason = "describes the request in the document")]
+pub(crate) struct ActionBody {
+    restore: RestorePointBody,
+}
+
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct BackupCreated {
     backup: BackupView,

@@ -1,4 +1,4 @@
-//! Backups: create, list, delete (contract sections 3.9–3.11).
+//! Backups: create, list, delete (contract sections 3.9–3.12).
 
 use axum::body::Body;
 use axum::extract::{Path, State};
@@ -8,13 +8,14 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value};
 use strongroom_core::backup::{BackupState, BackupType, InstanceRef, NewBackup};
 use strongroom_core::id::{BackupId, InstanceId};
-use strongroom_core::limits::LIST_ROWS_MAX;
+use strongroom_core::limits::{DELETE_IDS_MAX, LIST_ROWS_MAX};
 use strongroom_core::text::{BackupName, Description};
-use strongroom_core::{Error, Field, Result};
+use strongroom_core::{Error, ErrorKind, Field, Result};
 use strongroom_service::{Action, BackupRef, BackupsWanted, Scope};
 
 use super::Answer;
-use super::wire::{BackupCreated, BackupList};
+use super::error::words;
+use super::wire::{BackupCreated, BackupList, DeleteResult, DeleteResults, ErrorBody};
 use crate::app::App;
 use crate::body;
 use crate::query::Params;
@@ -118,7 +119,7 @@ fn kind(word: Option<&str>) -> Result<(Option<BackupType>, bool)> {
 
 fn state(word: Option<&str>) -> Result<Option<BackupState>> {
     let Some(word) = word else { return Ok(None) };
-    let found = BackupState::ALL.into_iter().find(|state| super::wire::status(*state) == word);
+    let found = BackupState::ALL.into_iter().find(|state| super::wire::backup_status(*state) == word);
     let refused =
         || Error::parameter(Field::Other, "status: must be BUILDING, COMPLETED, FAILED or DELETING");
     found.map(Some).ok_or_else(refused)
@@ -153,4 +154,45 @@ pub(crate) async fn remove(
         .map_err(|error| Error::parameter(Field::BackupId, format!("backup_id: {error}")))?;
     app.service.backup_delete(&scope, &BackupRef::Id(id)).await?;
     Ok(Json(Nothing {}))
+}
+
+/// Each by itself: the answer tells of each what came of it.
+pub(crate) async fn remove_batch(
+    State(app): State<App>,
+    Extension(scope): Extension<Scope>,
+    request: Request<Body>,
+) -> Answer<DeleteResults> {
+    let ids = ids(&body::object(&app, &scope, Action::Operate, request).await?)?;
+    let mut delete_results = Vec::with_capacity(ids.len());
+    for id in ids {
+        let removed = match BackupId::parse(&id) {
+            Ok(id) => app.service.backup_delete(&scope, &BackupRef::Id(id)).await.map(|_| ()),
+            Err(error) => Err(error),
+        };
+        let told = match removed {
+            Ok(()) => ErrorBody { error_code: "0".to_owned(), error_msg: "Success".to_owned() },
+            // What a hold keeps is in use, in the words of this call (contract section 2).
+            Err(error) if error.kind() == ErrorKind::BackupHeld => {
+                ErrorBody { error_code: "DBS.200054".to_owned(), ..words(&error) }
+            }
+            Err(error) => words(&error),
+        };
+        let ErrorBody { error_code, error_msg } = told;
+        delete_results.push(DeleteResult { backup_id: id, error_code, error_msg });
+    }
+    Ok(Json(DeleteResults { delete_results }))
+}
+
+fn ids(document: &Map<String, Value>) -> Result<Vec<String>> {
+    let wrong = |what: &str| Error::parameter(Field::Body, format!("backup_ids: {what}"));
+    let ids = match document.get("backup_ids") {
+        Some(Value::Array(ids)) => ids,
+        Some(Value::Null) | None => return Err(wrong("is missing")),
+        Some(_) => return Err(wrong("must be a list")),
+    };
+    if !(1..=DELETE_IDS_MAX).contains(&ids.len()) {
+        return Err(wrong("must be 1 to 50"));
+    }
+    let id = |id: &Value| id.as_str().map(str::to_owned).ok_or_else(|| wrong("must hold strings"));
+    ids.iter().map(id).collect()
 }

@@ -59,6 +59,7 @@ fn row(kind: ErrorKind) -> (u16, &'static str, &'static str) {
         ErrorKind::QuotaExceeded => (413, "DBS.216028", "The quota of manual backups is reached."),
         ErrorKind::NoRestorePoint => (400, "DBS.201203", "No backup can be used for that time."),
         ErrorKind::TargetTooSmall => (400, "DBS.200306", "The target is smaller than the source."),
+        ErrorKind::ActionUnknown => (400, "DBS.280001", "Parameter error."),
         ErrorKind::DiskFull | ErrorKind::Unavailable => {
             (503, "DBS.200005", "The service cannot take this now.")
         }
@@ -80,6 +81,7 @@ fn parameter(field: Field) -> (u16, &'static str, &'static str) {
         Field::Engine => (400, "DBS.280235", "Invalid engine."),
         Field::Password => (400, "DBS.280246", "Invalid password."),
         Field::Databases => (400, "DBS.280128", "Invalid databases."),
+        Field::NewDatabaseName => (400, "DBS.201035", "Invalid name of a restored database."),
         Field::KeepDays => (400, "DBS.280250", "Invalid number of retention days."),
         Field::Period => (400, "DBS.280251", "Invalid backup cycle."),
         Field::StartTime => (400, "DBS.280253", "Invalid backup start time."),

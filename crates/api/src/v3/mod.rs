@@ -3,9 +3,15 @@
 pub(crate) mod backups;
 mod error;
 pub(crate) mod files;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
+pub(crate) mod instances;
 pub(crate) mod jobs;
+pub(crate) mod offers;
 mod operations;
 pub(crate) mod policies;
+pub(crate) mod restores;
+pub(crate) mod tasks;
 mod wire;
 
 pub(crate) use error::{Refusal, refuse};

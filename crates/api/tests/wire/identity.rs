@@ -31,7 +31,7 @@ fn log_in(password: &str) -> Ask {
 const RIGHT: &str = "correct horse battery";
 
 /// Adds what a signer adds; `variant` is nothing, or the scope that the key is derived from.
-fn sign(ask: Ask, secret: &str, date: &str, variant: Option<&[String; 3]>) -> Ask {
+pub(crate) fn sign(ask: Ask, secret: &str, date: &str, variant: Option<&[String; 3]>) -> Ask {
     let (path, query) = ask.path.split_once('?').unwrap_or((&ask.path, ""));
     let canonical = format!(
         "{}\n{path}/\n{query}\nhost:{HOST}\nx-sdk-date:{date}\n\nhost;x-sdk-date\n{}",
@@ -52,7 +52,7 @@ fn sign(ask: Ask, secret: &str, date: &str, variant: Option<&[String; 3]>) -> As
     )
 }
 
-fn date(room: &Room, seconds: i64) -> String {
+pub(crate) fn date(room: &Room, seconds: i64) -> String {
     let at = room.clock.now().as_second() + seconds;
     jiff::Timestamp::from_second(at).unwrap().strftime("%Y%m%dT%H%M%SZ").to_string()
 }

@@ -4,8 +4,11 @@
 #![allow(clippy::unwrap_used, reason = "a test ends with the first thing that is not as it should be")]
 
 mod bad_input;
+mod callers;
+mod callers_table;
 mod client;
 mod contents;
+mod dialect_limits;
 mod documents;
 mod downloads;
 mod engine;

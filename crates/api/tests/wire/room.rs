@@ -257,6 +257,17 @@ impl Room {
         engine: EngineKind,
         state: InstanceState,
     ) -> Instance {
+        self.add_instance_at(tenant, name, engine, state, "db.example").await
+    }
+
+    pub(crate) async fn add_instance_at(
+        &self,
+        tenant: &Tenant,
+        name: &str,
+        engine: EngineKind,
+        state: InstanceState,
+        host: &str,
+    ) -> Instance {
         let now = self.clock.now();
         let (raw, node) = (self.random.uuid(now), self.random.uuid(now));
         let instance = Instance {
@@ -268,7 +279,7 @@ impl Room {
             version: "15.18".to_owned(),
             system_identifier: raw.simple().to_string(),
             state,
-            host: "db.example".to_owned(),
+            host: host.to_owned(),
             port: 5432,
             user: "backup".to_owned(),
             tls: TlsMode::Require,

@@ -50,6 +50,10 @@ fn check_error(ask: &Ask, reply: &Reply, what: &str) {
                 filled("code") && filled("message") && filled("request_id") && body["hint"].is_string();
             assert!(is_check || is_error, "{what}: {body}");
         }
+        Some("v1.0") => {
+            let (_, error) = body.as_object().unwrap().iter().next().unwrap();
+            assert_eq!(error["code"], reply.status, "{what}: {body}");
+        }
         Some("v3") => {
             let error = &body["error"];
             assert_eq!(error["code"], reply.status, "{what}: {body}");

@@ -207,12 +207,12 @@ async fn play_all(folder: &str, at_least: usize) {
 
 #[tokio::test]
 async fn the_stories_of_v1() {
-    play_all("v1", 6).await;
+    play_all("v1", 7).await;
 }
 
 #[tokio::test]
 async fn the_stories_of_v3() {
-    play_all("v3", 5).await;
+    play_all("v3", 10).await;
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 
 mod end;
 mod lease;
+mod slice;
 mod sweep;
 
 use sqlx::any::{AnyArguments, AnyRow};
@@ -26,6 +27,7 @@ use crate::{Catalog, Inner, Tx};
 pub use end::CancelAsked;
 pub(crate) use end::end_in_tx;
 pub use lease::{Claim, Renewal};
+pub use slice::{JobSlice, JobSliceFilter};
 pub use sweep::SweepStanding;
 
 macro_rules! job_columns {

@@ -1,7 +1,8 @@
 //! Lists, filters and numbers.
 
-use strongroom_catalog::{BackupFilter, Cursor};
+use strongroom_catalog::{BackupFilter, Cursor, InstanceFacts, JobFilter, JobSliceFilter};
 use strongroom_core::backup::{BackupState, BackupType};
+use strongroom_core::engine::EngineKind;
 use strongroom_core::id::ProjectId;
 use strongroom_core::job::{JobKind, JobState};
 
@@ -116,6 +117,81 @@ pub(crate) async fn a26_slices_are_parts_of_the_list_and_know_its_length(room: &
     let far = room.catalog.backup_slice(&room.project, &BackupFilter::default(), i64::MAX as u64, 1).await;
     let far = far.unwrap();
     assert_eq!((far.rows.len(), far.total), (0, 8));
+}
+
+/// What the statement lets through is what the rule in words lets through, part by part.
+pub(crate) async fn slices_of_jobs_are_parts_of_their_list(room: &Room) {
+    let (one, two) = (room.add_instance("one").await, room.add_instance("two").await);
+    for number in 0..5 {
+        room.add_completed(if number % 2 == 0 { &one } else { &two }, &format!("backup-{number}")).await;
+        room.advance_s(i64::from(number % 2));
+    }
+    room.add_backup(&one, "running").await;
+    let all = room.catalog.job_list(&room.project, &JobFilter::default(), 100).await.unwrap();
+    assert_eq!(all.len(), 6);
+
+    let (base, middle) = (JobSliceFilter::default, all[3].created);
+    for filter in [
+        base(),
+        JobSliceFilter { instance: Some(one.id.clone()), ..base() },
+        JobSliceFilter { kind: Some(JobKind::Backup), ..base() },
+        JobSliceFilter { kind: Some(JobKind::Delete), ..base() },
+        JobSliceFilter { engine: Some(EngineKind::PostgreSql), ..base() },
+        JobSliceFilter { engine: Some(EngineKind::MySql), ..base() },
+        JobSliceFilter { states: Some([JobState::Ready, JobState::Leased]), ..base() },
+        JobSliceFilter { states: Some([JobState::Succeeded; 2]), ..base() },
+        JobSliceFilter { created_from: Some(middle), ..base() },
+        JobSliceFilter { created_until: Some(middle), ..base() },
+    ] {
+        let engine = Some(EngineKind::PostgreSql);
+        let whole: Vec<_> = all.iter().filter(|job| filter.admits(job, engine)).cloned().collect();
+        for offset in 0..=whole.len() + 1 {
+            let wanted: Vec<_> = whole.iter().skip(offset).take(2).cloned().collect();
+            let slice = room.catalog.job_slice(&room.project, &filter, offset as u64, 2).await.unwrap();
+            assert_eq!((slice.rows, slice.total), (wanted, whole.len() as u64), "{filter:?} {offset}");
+        }
+    }
+    let foreign = ProjectId::parse(&"b".repeat(32)).unwrap();
+    room.add_project(&foreign, None).await;
+    let slice = room.catalog.job_slice(&foreign, &base(), 0, 100).await.unwrap();
+    assert_eq!((slice.rows.len(), slice.total), (0, 0));
+}
+
+pub(crate) async fn facts_and_moments_of_an_instance(room: &Room) {
+    let (one, two) = (room.add_instance("one").await, room.add_instance("two").await);
+    let mut moments = Vec::new();
+    let mut newest = None;
+    for name in ["first", "second"] {
+        room.advance_s(10);
+        newest = room.add_completed(&one, name).await.source_bytes;
+        moments.push(room.now());
+    }
+    room.advance_s(10);
+    room.add_backup(&one, "running").await;
+
+    let facts = room.catalog.instance_facts(&room.project, None).await.unwrap();
+    assert_eq!(facts[&one.id], InstanceFacts { backing_up: true, source_bytes: newest });
+    assert_eq!(facts[&two.id], InstanceFacts::default());
+    let only = room.catalog.instance_facts(&room.project, Some(&two.id)).await.unwrap();
+    assert_eq!(only.into_keys().collect::<Vec<_>>(), std::slice::from_ref(&two.id));
+    assert!(
+        newest.is_some()
+            && room.catalog.instance_stored_bytes(&room.project, &one.id).await.unwrap().bytes() > 0
+    );
+    assert_eq!(room.catalog.instance_stored_bytes(&room.project, &two.id).await.unwrap().bytes(), 0);
+
+    let asked =
+        async |from, until| room.catalog.backup_moments(&room.project, &one.id, from, until).await.unwrap();
+    assert_eq!(asked(None, None).await, moments);
+    assert_eq!(asked(Some(moments[1]), None).await, moments[1..]);
+    assert_eq!(asked(None, Some(moments[0])).await, moments[..1]);
+    assert_eq!(asked(Some(moments[1]), Some(moments[0])).await, []);
+
+    let foreign = ProjectId::parse(&"b".repeat(32)).unwrap();
+    room.add_project(&foreign, None).await;
+    assert!(room.catalog.instance_facts(&foreign, Some(&one.id)).await.unwrap().is_empty());
+    assert!(room.catalog.backup_moments(&foreign, &one.id, None, None).await.unwrap().is_empty());
+    assert_eq!(room.catalog.instance_stored_bytes(&foreign, &one.id).await.unwrap().bytes(), 0);
 }
 
 pub(crate) async fn the_reading_counts_what_there_is(room: &Room) {

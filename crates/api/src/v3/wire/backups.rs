@@ -1,4 +1,4 @@
-//! The v3 documents: every JSON field name of this dialect.
+//! Backups.
 
 use serde::{Deserialize, Serialize};
 use strongroom_core::backup::{Backup, BackupState};
@@ -7,13 +7,8 @@ use strongroom_core::size::ByteSize;
 use strongroom_service::BackupSlice;
 use utoipa::ToSchema;
 
+use super::Datastore;
 use crate::rds::{engine_name, moment_with_zone, series};
-
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub(crate) struct ErrorBody {
-    pub(crate) error_code: String,
-    pub(crate) error_msg: String,
-}
 
 /// `POST /v3/{project_id}/backups`, for the document; the handler reads it field by field, so that
 /// each error names its field.
@@ -64,7 +59,7 @@ impl From<&Backup> for BackupCreated {
             name: backup.name.as_str().to_owned(),
             description: backup.description.as_ref().map(|text| text.as_str().to_owned()),
             begin_time: moment_with_zone(backup.created),
-            status: status(backup.state).to_owned(),
+            status: backup_status(backup.state).to_owned(),
             kind: backup.kind.word().to_owned(),
             databases: Vec::new(),
         };
@@ -105,14 +100,6 @@ pub(crate) struct BackupView {
     associated_with_ddm: bool,
 }
 
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Datastore {
-    #[serde(rename = "type")]
-    pub(crate) kind: String,
-    /// The series, such as `15`
-    pub(crate) version: String,
-}
-
 impl From<&Backup> for BackupView {
     fn from(backup: &Backup) -> Self {
         Self {
@@ -122,7 +109,7 @@ impl From<&Backup> for BackupView {
             description: backup.description.as_ref().map(|text| text.as_str().to_owned()),
             kind: backup.kind.word().to_owned(),
             size: backup.source_bytes.map_or(0, kilobytes),
-            status: status(backup.state).to_owned(),
+            status: backup_status(backup.state).to_owned(),
             begin_time: moment_with_zone(backup.created),
             end_time: backup.finished.map(moment_with_zone),
             datastore: Datastore {
@@ -137,24 +124,44 @@ impl From<&Backup> for BackupView {
 
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct BackupFiles {
-    pub(super) files: Vec<BackupFile>,
-    pub(super) bucket: String,
+    pub(crate) files: Vec<BackupFile>,
+    pub(crate) bucket: String,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct BackupFile {
-    pub(super) name: String,
+    pub(crate) name: String,
     /// Of the file, in KB, rounded up
-    pub(super) size: u64,
+    pub(crate) size: u64,
     /// Needs no header, takes ranges and HEAD
-    pub(super) download_link: String,
-    pub(super) link_expired_time: String,
+    pub(crate) download_link: String,
+    pub(crate) link_expired_time: String,
     /// Set where a file holds one database only
-    pub(super) database_name: Option<String>,
+    pub(crate) database_name: Option<String>,
 }
 
-pub(super) fn status(state: BackupState) -> &'static str {
+pub(crate) fn backup_status(state: BackupState) -> &'static str {
     crate::native::views::backup_status(state)
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[expect(dead_code, reason = "describes the request in the document")]
+pub(crate) struct BatchDeleteBody {
+    #[schema(min_items = 1, max_items = 50)]
+    backup_ids: Vec<String>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct DeleteResults {
+    pub(crate) delete_results: Vec<DeleteResult>,
+}
+
+/// One id, and what came of it: `"0"` is success.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct DeleteResult {
+    pub(crate) backup_id: String,
+    pub(crate) error_code: String,
+    pub(crate) error_msg: String,
 }
 
 /// Whole KB, rounded up: a backup that is there is never 0.
@@ -175,12 +182,17 @@ pub(crate) struct PolicyView {
     period: String,
 }
 
+/// The hour in which automated backups begin; empty while they are off.
+pub(super) fn start_time(policy: &BackupPolicy) -> String {
+    policy.active().map(|schedule| schedule.window.to_string()).unwrap_or_default()
+}
+
 impl From<&BackupPolicy> for PolicyShown {
     fn from(policy: &BackupPolicy) -> Self {
         let schedule = policy.active();
         let backup_policy = PolicyView {
             keep_days: policy.keep().days(),
-            start_time: schedule.map(|schedule| schedule.window.to_string()).unwrap_or_default(),
+            start_time: start_time(policy),
             period: schedule.map(|schedule| schedule.weekdays.to_string()).unwrap_or_default(),
         };
         Self { backup_policy }
