@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 
+use jiff::{SignedDuration, Timestamp};
 use strongroom_core::backup::{Backup, BackupState, InstanceRef};
 use strongroom_core::instance::Instance;
 use strongroom_core::restore::{RestorePoint, RestoreTarget, RestoreWindow, RestoreWish, union};
@@ -12,6 +13,16 @@ use crate::identity::{Action, Scope};
 use crate::parts::Service;
 
 const GB: u64 = 1 << 30;
+
+/// The beginning of a moment's millisecond.
+fn whole(moment: Timestamp) -> Timestamp {
+    Timestamp::from_millisecond(moment.as_microsecond().div_euclid(1_000)).unwrap_or(moment)
+}
+
+/// The last microsecond of a moment's millisecond.
+fn end_of(moment: Timestamp) -> Timestamp {
+    whole(moment).saturating_add(SignedDuration::from_micros(999)).unwrap_or(moment)
+}
 
 impl Service {
     /// What can be restored of an instance, oldest first; only what is in `within` too, where it is
@@ -33,9 +44,10 @@ impl Service {
         instance: &Instance,
         within: Option<RestoreWindow>,
     ) -> Result<Vec<RestoreWindow>> {
-        let (from, until) = (within.map(|bounds| bounds.from), within.map(|bounds| bounds.until));
+        // Moments are told and asked for in milliseconds: the one in which a backup ended is its own.
+        let (from, until) = (within.map(|bounds| bounds.from), within.map(|bounds| end_of(bounds.until)));
         let moments = self.catalog().backup_moments(scope.project(), &instance.id, from, until).await?;
-        Ok(union(moments.into_iter().map(RestoreWindow::at).collect()))
+        Ok(union(moments.into_iter().map(|moment| RestoreWindow::at(whole(moment))).collect()))
     }
 
     /// Judges a wish to restore into an instance, as far as it can be judged. No engine of this release

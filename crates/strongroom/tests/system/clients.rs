@@ -105,8 +105,7 @@ impl Stage {
             "instance_id": instance["id"],
             "job_id": created["job_id"],
             "their_project_id": theirs["id"],
-            // The list of instances of v3 is not there yet; what the clients do with it waits in the scripts.
-            "has_instances": false,
+            "has_instances": true,
         });
         let mut story = ids.clone();
         story["ours"] = openrc(&room);
@@ -143,13 +142,19 @@ fn the_openstack_command_line_and_its_sdk_do_all_they_can() {
         &[
             "token, catalog, program",
             "a wrong password: 401",
-            "SDK: create and wait",
-            "SDK: lists and pages, find by name and by id",
+            "instance list in all forms, show",
+            "datastores, versions, flavors",
+            "backup create with wait, by name and by id",
+            "backup list in all forms",
             "refusals with their codes",
             "download link, ranges, unpacked",
-            "SDK: policy set, shown, off",
-            "SDK: job",
+            "policy set, show, off, refusals",
+            "restore time: the client's own fault at most",
             "another project sees nothing",
+            "SDK: instances, backups by pages, create, wait, download",
+            "SDK: job",
+            "SDK: restore time",
+            "SDK: delete, gone, delete again",
             "backup delete of several, gone, 404",
         ],
     );
@@ -165,6 +170,11 @@ fn the_sdk_of_huawei_makes_every_call_of_backups() {
         "huawei_rds.py",
         &stage.story,
         &[
+            "versions",
+            "instances in all forms",
+            "datastores, flavors, storage types, quotas",
+            "restore times",
+            "tasks",
             "backup created and complete",
             "backups in all forms",
             "refusals with their codes",

@@ -19,9 +19,7 @@ pub(crate) struct RestoreTime {
 impl From<Vec<RestoreWindow>> for RestoreTimes {
     fn from(windows: Vec<RestoreWindow>) -> Self {
         let row = |window: RestoreWindow| RestoreTime {
-            // Rounded into the window, so that what is told can be asked for.
-            start_time: window.from.as_microsecond().div_euclid(1_000)
-                + i64::from(window.from.as_microsecond().rem_euclid(1_000) > 0),
+            start_time: window.from.as_microsecond().div_euclid(1_000),
             end_time: window.until.as_microsecond().div_euclid(1_000),
         };
         Self { restore_time: windows.into_iter().map(row).collect() }
