@@ -41,7 +41,9 @@ fn p03_killed_in_the_middle_of_a_backup() {
         source.is_released();
     }
     let jobs = room.json(&["job", "list"]);
-    assert!(jobs["jobs"].as_array().unwrap().iter().all(|job| job["state"] == "succeeded"), "{jobs}");
+    // What the killed attempts have left is swept a minute later.
+    let mut backups = jobs["jobs"].as_array().unwrap().iter().filter(|job| job["kind"] != "sweep");
+    assert!(backups.all(|job| job["state"] == "succeeded"), "{jobs}");
     room.run(&["repository", "check", "--level", "decode", "--progress", "none"]).expect(0);
 }
 
