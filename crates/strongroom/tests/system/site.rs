@@ -126,7 +126,7 @@ impl Site {
 
     /// Everything in the catalog that a worker may change about jobs and backups.
     pub(crate) fn rows(&self) -> String {
-        let jobs = "select string_agg(j::text, E'\\n' order by id) from jobs j";
+        let jobs = "select string_agg(j::text, E'\\n' order by id) from jobs j where kind <> 'sweep'";
         let backups = "select string_agg(b::text, E'\\n' order by id) from backups b";
         let steps = "select string_agg(s::text, E'\\n' order by job_id, ordinal) from job_steps s";
         [jobs, backups, steps].map(|sql| self.row(sql)).join("\n--\n")
