@@ -7,9 +7,8 @@ use sqlx::any::AnyRow;
 use sqlx::{query, query_scalar};
 use strongroom_core::backup::{BackupEvent, BackupState, BackupType};
 use strongroom_core::id::{BackupId, InstanceId, JobId, ProjectId};
-use strongroom_core::job::{Job, JobKind, JobState, LeaseEpoch};
+use strongroom_core::job::{Job, JobKind};
 use strongroom_core::policy::{BackupPolicy, Keep};
-use strongroom_core::progress::ProgressReading;
 use strongroom_core::retention::{Fate, Judged, judge};
 use strongroom_core::text::BackupName;
 use strongroom_core::time::to_micros;
@@ -193,25 +192,10 @@ async fn expire_in_tx(
         return Ok(None);
     }
     let job = Job {
-        id: JobId::issue(inner.random.uuid(now)),
         project_id: Some(policy.project_id.clone()),
-        kind: JobKind::Delete,
-        state: JobState::Ready,
         backup_id: Some(found.id.clone()),
         instance_id: Some(policy.instance_id.clone()),
-        input: json!({}),
-        result: None,
-        epoch: LeaseEpoch::from_stored(0),
-        worker_id: None,
-        lease_until: None,
-        attempts: 0,
-        run_at: now,
-        created: now,
-        started: None,
-        finished: None,
-        progress: ProgressReading::default(),
-        cancel_asked: false,
-        failure: None,
+        ..Job::ready(JobId::issue(inner.random.uuid(now)), JobKind::Delete, now)
     };
     job::insert_in_tx(tx, inner, &job).await?;
     Ok(Some(Expired { backup_id: found.id.clone(), job_id: job.id }))
