@@ -86,24 +86,40 @@ impl Scheduler {
         let now = self.service.now();
         self.watch_clock(now, passed).await?;
         let mut looked = Looked::default();
-        let since = self.since_retention.map(|since| since.saturating_add(passed));
-        if since.is_none_or(|since| since >= Duration::from_secs(limits::RETENTION_INTERVAL_S)) {
-            self.owe_no_far_future(now).await?;
-            looked.expired = self.expire(now).await?;
-            self.service.catalog().setting_put(SEEN, &to_micros(now).to_string(), now).await?;
-            self.since_retention = Some(Duration::ZERO);
-        } else {
-            self.since_retention = since;
-        }
+        // What cannot be looked through or begun keeps nothing else from beginning.
+        let mut failed = self.look_for_what_is_over(now, passed, &mut looked).await.err();
         for due in self.service.catalog().policy_due(now).await? {
-            if self.begin(&due, now).await? {
-                looked.begun += 1;
+            match self.begin(&due, now).await {
+                Ok(begun) => looked.begun += usize::from(begun),
+                Err(error) => {
+                    tracing::warn!(instance.id = %due.instance_id, "An automated backup did not begin: {}", error.chain());
+                    failed = failed.or(Some(error));
+                }
             }
         }
         if looked != Looked::default() {
             self.service.wake_worker();
         }
-        Ok(looked)
+        failed.map_or(Ok(looked), Err)
+    }
+
+    /// Now and then; a look that failed comes again with the next one.
+    async fn look_for_what_is_over(
+        &mut self,
+        now: Timestamp,
+        passed: Duration,
+        looked: &mut Looked,
+    ) -> Result<()> {
+        self.since_retention = self.since_retention.map(|since| since.saturating_add(passed));
+        let interval = Duration::from_secs(limits::RETENTION_INTERVAL_S);
+        if self.since_retention.is_some_and(|since| since < interval) {
+            return Ok(());
+        }
+        self.owe_no_far_future(now).await?;
+        looked.expired = self.expire(now).await?;
+        self.service.catalog().setting_put(SEEN, &to_micros(now).to_string(), now).await?;
+        self.since_retention = Some(Duration::ZERO);
+        Ok(())
     }
 
     /// Holds what rules would remove when the clock is not where it should be (faults.md T01).
