@@ -15,8 +15,9 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 use crate::id::AttemptId;
-use crate::member::Member;
+use crate::member::{Member, MemberPath};
 use crate::network::SourceNetworks;
+use crate::overwrite::{ContentJudge, OverwriteWriter, not_overwritable};
 use crate::parent::{ParentOffer, Reading};
 use crate::progress::Progress;
 use crate::verification::DrillCheck;
@@ -242,6 +243,46 @@ pub trait BackupSink: Sync {
     /// for [`BackupSink::open`] hold otherwise. Fails when the parent has no such file, or not
     /// undamaged; the attempt is void then, and one without the parent may succeed.
     fn patch(&self, member: Member, kept: u64) -> Result<Box<dyn PatchWriter + '_>>;
+
+    /// Begins a file whose bytes come in order and may be overwritten afterwards. It has as many
+    /// bytes as its furthest write, overwrite or extension; zeroes where nothing came. An announced
+    /// size is not held against it: such files grow. `judge` sees what will be stored.
+    fn overwritable(
+        &self,
+        _member: Member,
+        _judge: Option<Arc<dyn ContentJudge>>,
+    ) -> Result<Box<dyn OverwriteWriter + '_>> {
+        Err(not_overwritable())
+    }
+
+    /// Puts bytes over those of an overwritable file, or behind its end. The last call wins.
+    fn overwrite(&self, _path: &MemberPath, _offset: u64, _bytes: &[u8]) -> Result<()> {
+        Err(not_overwritable())
+    }
+
+    /// An overwritable file has at least so many bytes.
+    fn extend(&self, _path: &MemberPath, _size: u64) -> Result<()> {
+        Err(not_overwritable())
+    }
+
+    /// Gives an overwritable file another name, which no other one has. It is still compared with the
+    /// parent's file of the name it began with.
+    fn rename(&self, _from: &MemberPath, _to: &MemberPath) -> Result<()> {
+        Err(not_overwritable())
+    }
+
+    /// An overwritable file is no part of the backup any more: it was deleted at the source. What
+    /// its writer still takes is thrown away, and its name is free again.
+    fn discard(&self, _path: &MemberPath) -> Result<()> {
+        Err(not_overwritable())
+    }
+
+    /// No more overwrites come, and every writer of an overwritable file was ended: puts the pieces
+    /// together and stores what they come to. Once, and needed by who opened such a file. Whatever a
+    /// judge had to see it has seen when this returns.
+    fn settle(&self) -> Result<()> {
+        Err(not_overwritable())
+    }
 }
 
 /// Takes the changed bytes of one file member.

@@ -16,6 +16,7 @@ pub mod job;
 pub mod limits;
 pub mod member;
 pub mod network;
+pub mod overwrite;
 pub mod parent;
 pub mod policy;
 pub mod progress;

@@ -75,6 +75,9 @@ pub const MEMBERS_MAX: u64 = 16_000_000;
 /// One member, in bytes (a PostgreSQL segment has 1 GiB; .bak files are larger).
 pub const MEMBER_SIZE_BYTES_MAX: u64 = 16 << 40;
 
+/// Room that the work files of a backup leave free on the disk of the data directory.
+pub const WORK_FILE_ROOM_KEPT_BYTES: u64 = 128 << 20;
+
 /// zstd levels that may be asked for; above, memory grows and nothing is gained on 128 KiB.
 pub const COMPRESSION_LEVELS: std::ops::RangeInclusive<i32> = 1..=19;
 

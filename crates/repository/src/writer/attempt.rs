@@ -8,6 +8,7 @@ use strongroom_core::{Error, ErrorKind, Result, Retry};
 
 use super::Counters;
 use super::decide::Worker;
+use super::overwriting::Overwriting;
 use super::packer::{Packed, Packer};
 use super::parent::{Distrust, ParentReader};
 use super::pipeline::{Entrance, Shared};
@@ -56,8 +57,15 @@ impl Attempt {
         let (chunks, chunk_queue) = crossbeam_channel::bounded(options.chunks_in_flight);
         let (events, event_queue) = crossbeam_channel::bounded(options.chunks_in_flight);
         let entrance = Entrance { next_ticket: 0, chunks, events: events.clone() };
-        let pipeline =
-            Arc::new(Shared::new(parent, start.cancel, start.progress, entrance, options.chunks_in_flight));
+        let overwriting = Overwriting::new(start.scratch_dir.clone(), lineage.shared.random.clone());
+        let pipeline = Arc::new(Shared::new(
+            parent,
+            start.cancel,
+            start.progress,
+            entrance,
+            options.chunks_in_flight,
+            overwriting,
+        ));
         let packer = Packer::new(
             pipeline.clone(),
             lineage.shared.store.clone(),
@@ -73,6 +81,7 @@ impl Attempt {
                     pipeline.clone(),
                     lineage.shared.store.clone(),
                     lineage.keys.clone(),
+                    start.attempt,
                     &options,
                 );
                 let (chunks, events) = (chunk_queue.clone(), events.clone());
@@ -97,6 +106,9 @@ impl Attempt {
 
     /// Ends the pipeline, makes everything durable, looks at every pack and reads a sample back.
     pub fn prove(mut self) -> Result<Proven> {
+        if self.pipeline.overwriting.is_unsettled() {
+            self.pipeline.fail(Error::internal("overwritable files were not settled"));
+        }
         let packed = self.join()?;
         let store = &self.lineage.shared.store;
         for pack in &packed.packs {
@@ -147,6 +159,7 @@ impl Drop for Attempt {
             self.pipeline.fail(Error::new(ErrorKind::Cancelled, "The attempt was given up."));
             let _ = self.join();
         }
+        self.pipeline.overwriting.close();
     }
 }
 

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender};
-use strongroom_core::{Error, ErrorKind, Result};
+use strongroom_core::id::AttemptId;
+use strongroom_core::{Error, ErrorKind, Result, Retry};
 
 use super::WriterOptions;
 use super::parent::{distrust, note_damage};
 use super::patch::Overlay;
-use super::pipeline::{Chunk, Event, Shared};
+use super::pipeline::{Chunk, Event, Parent, Settled, Shared, Work};
 use crate::keys::LineageKeys;
 use crate::reader::ChunkReader;
 use crate::record::{Codec, Encoding, fill_byte};
@@ -21,7 +22,7 @@ const DELTA_DIVISOR: u64 = 3;
 /// How a chunk is stored.
 pub(crate) enum Decided {
     Fill(u8),
-    /// Equal to the parent's: the parent's leaf is taken over.
+    /// Equal to the parent's, or to what this attempt stored before: that leaf is taken over.
     Equal(Leaf),
     /// A new record on top of `below` (empty: a full one).
     New {
@@ -32,9 +33,17 @@ pub(crate) enum Decided {
     },
 }
 
+/// A chunk that another one may be equal to, or a delta against.
+struct Base<'l> {
+    leaf: &'l Leaf,
+    /// Its plaintext, where it is at hand.
+    plain: Option<Vec<u8>>,
+}
+
 /// One compressing thread.
 pub(crate) struct Worker {
     shared: Arc<Shared>,
+    attempt: AttemptId,
     keys: Arc<LineageKeys>,
     reader: ChunkReader,
     codec: Codec,
@@ -47,10 +56,12 @@ impl Worker {
         shared: Arc<Shared>,
         store: Arc<dyn Store>,
         keys: Arc<LineageKeys>,
+        attempt: AttemptId,
         options: &WriterOptions,
     ) -> Self {
         Self {
             shared,
+            attempt,
             reader: ChunkReader::new(store, keys.clone()),
             keys,
             codec: Codec::new(options.full_level),
@@ -62,24 +73,71 @@ impl Worker {
     /// Works until the queue ends. A failure is told once; the queue is emptied all the same, so
     /// that nobody waits for a buffer for ever.
     pub(crate) fn run(mut self, chunks: &Receiver<Chunk>, events: &Sender<(u64, Event)>) {
-        for Chunk { ticket, member, mut bytes, parent, overlay } in chunks {
+        for Chunk { ticket, member, mut bytes, parent, work } in chunks {
             if self.shared.check().is_err() {
                 self.shared.give_back(bytes);
                 continue;
             }
-            let base = match overlay.map(|overlay| self.complete(&overlay, parent.leaf.as_ref(), &mut bytes))
-            {
-                None => Ok(None),
-                Some(completed) => completed,
-            };
-            match base.and_then(|base| self.decide(&bytes, parent.leaf.as_ref(), base)) {
+            match self.work(&mut bytes, &parent, &work) {
                 Ok(decided) => {
-                    let parent_segment = parent.segment;
-                    let _ = events.send((ticket, Event::Chunk { member, bytes, decided, parent_segment }));
+                    let event = match work {
+                        Work::First { offset, judge } => {
+                            let is_suspect = judge.is_some_and(|judge| judge.suspects(offset, &bytes));
+                            Event::Held { member, bytes, decided, is_suspect }
+                        }
+                        Work::Whole | Work::Patched(_) | Work::Settled(_) => {
+                            Event::Chunk { member, bytes, decided, parent_segment: parent.segment }
+                        }
+                    };
+                    let _ = events.send((ticket, event));
                 }
                 Err(error) => self.shared.fail(error),
             }
         }
+    }
+
+    /// Completes the chunk where only a part of it came, and decides how it is stored.
+    fn work(&mut self, chunk: &mut [u8], parent: &Parent, work: &Work) -> Result<Decided> {
+        let leaf = parent.leaf.as_ref();
+        let plain = match work {
+            Work::Whole | Work::First { .. } => None,
+            Work::Patched(overlay) => self.complete(overlay, leaf, chunk)?,
+            Work::Settled(settled) => return self.settle(chunk, leaf, settled),
+        };
+        let bases = leaf.map(|leaf| Base { leaf, plain });
+        self.decide(chunk, bases.into_iter().collect(), true)
+    }
+
+    /// Puts what came over a chunk of this attempt into it, and decides it anew: the parent's chunk
+    /// first, then what was stored before.
+    fn settle(&mut self, chunk: &mut [u8], parent: Option<&Leaf>, settled: &Settled) -> Result<Decided> {
+        let own = settled.own.as_ref();
+        let mut plain = None;
+        if let Some(own) = own.filter(|_| settled.overlay.needs_parent()) {
+            let found = self.reader.chunk(own, &mut crate::reader::ReadAhead::new());
+            let found = found.map_err(|error| self.cannot_read_back(own, error))?;
+            settled.overlay.fill_from(&found, chunk);
+            plain = Some(found);
+        }
+        if let Some(judge) = &settled.judge {
+            judge.judge(&settled.path, settled.offset, chunk);
+        }
+        let mut bases = Vec::with_capacity(2);
+        if let Some(leaf) = parent {
+            let plain = plain.take_if(|_| own.is_some_and(|own| own.body == leaf.body));
+            bases.push(Base { leaf, plain });
+        }
+        let own = own.filter(|own| parent.is_none_or(|leaf| leaf.body != own.body));
+        bases.extend(own.map(|leaf| Base { leaf, plain }));
+        self.decide(chunk, bases, settled.has_deltas)
+    }
+
+    /// What was taken over from the parent, or stands on it, was not read when it was stored.
+    fn cannot_read_back(&self, own: &Leaf, error: Error) -> Error {
+        if own.chain().iter().all(|at| at.pack.attempt == self.attempt) {
+            return error.with_retry(Retry::Later);
+        }
+        distrust(&self.shared, error)
     }
 
     /// Puts the parent's bytes where none came. Answers the parent's plaintext, when it was read.
@@ -97,27 +155,22 @@ impl Worker {
         Ok(Some(plain))
     }
 
-    /// `base` is the parent's plaintext where it is at hand.
-    fn decide(&mut self, chunk: &[u8], parent: Option<&Leaf>, base: Option<Vec<u8>>) -> Result<Decided> {
+    /// Compares with each base, then tries a delta against each, the best one first.
+    fn decide(&mut self, chunk: &[u8], bases: Vec<Base<'_>>, has_deltas: bool) -> Result<Decided> {
         if let Some(byte) = fill_byte(chunk) {
             return Ok(Decided::Fill(byte));
         }
         let id = self.keys.chunk_id(chunk);
-        let parent = parent.and_then(|leaf| match &leaf.body {
-            LeafBody::Stored { id, .. } => Some((leaf, id)),
-            LeafBody::Fill(_) => None,
-        });
-        if let Some((leaf, parent_id)) = parent
-            && *parent_id == id
-        {
-            return Ok(Decided::Equal(leaf.clone()));
+        let is_equal = |leaf: &Leaf| matches!(&leaf.body, LeafBody::Stored { id: other, .. } if *other == id);
+        if let Some(base) = bases.iter().find(|base| is_equal(base.leaf)) {
+            return Ok(Decided::Equal(base.leaf.clone()));
         }
         let mut payload = Vec::new();
-        if let Some((leaf, _)) = parent
-            && let Some((below, base)) = self.try_delta(chunk, leaf, base, &mut payload)
-        {
-            self.verify(chunk, Encoding::Delta, &payload, Some(&base))?;
-            return Ok(Decided::New { id, encoding: Encoding::Delta, payload, below });
+        for base in bases.into_iter().filter(|_| has_deltas) {
+            if let Some((below, base)) = self.try_delta(chunk, base.leaf, base.plain, &mut payload) {
+                self.verify(chunk, Encoding::Delta, &payload, Some(&base))?;
+                return Ok(Decided::New { id, encoding: Encoding::Delta, payload, below });
+            }
         }
         let encoding = self.codec.encode_full(chunk, &mut payload);
         self.verify(chunk, encoding, &payload, None)?;

@@ -8,15 +8,24 @@
 //!
 //! The number of buffers bounds the memory of the whole pipeline, whatever the size of the
 //! database; a writer that finds none waits.
+//!
+//! Files that are overwritten while they are read go through it twice: what is read first is stored
+//! and its leaves wait on local disk, beside what comes over it; `settle` then sends the touched
+//! chunks through once more. Records that nothing refers to then are in no roster: dead from birth.
 
 mod attempt;
 mod decide;
+mod leaves;
 mod member;
+mod overwriting;
 mod packer;
+mod page_spool;
 mod parent;
 mod patch;
 mod pipeline;
+mod settle;
 mod spool;
+mod work_file;
 
 pub use attempt::{Attempt, Proven, SealOutcome};
 pub use parent::{Distrust, Distrusted, ParentReader};

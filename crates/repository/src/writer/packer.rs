@@ -99,6 +99,8 @@ pub(crate) struct Packer {
     data: Option<PackBuilder>,
     meta: Option<PackBuilder>,
     committer: Committer,
+    /// Packs that are durable already.
+    closed: Vec<PackClosed>,
     codec: Codec,
     members: HashMap<u32, OpenMember>,
     spool: Spool,
@@ -128,6 +130,7 @@ impl Packer {
             next_pack: 0,
             data: None,
             meta: None,
+            closed: Vec::new(),
             codec: Codec::new(META_LEVEL),
             members: HashMap::new(),
             spool: Spool::create(scratch)?,
@@ -165,6 +168,7 @@ impl Packer {
                 let length = bytes.len() as u32;
                 self.shared.give_back(bytes);
                 let leaf = self.place(length, decided)?;
+                self.keep(&leaf);
                 let open = self.members.entry(member).or_default();
                 open.parent_segment = parent_segment;
                 open.leaves.push(leaf);
@@ -174,6 +178,21 @@ impl Packer {
                 let mut open = self.members.remove(&member).unwrap_or_default();
                 self.close_segment(&mut open)?;
                 self.members.insert(member, open);
+                Ok(())
+            }
+            Event::Held { member, bytes, decided, is_suspect } => {
+                let length = bytes.len() as u32;
+                self.shared.give_back(bytes);
+                let leaf = self.place(length, decided)?;
+                self.shared.overwriting.with_leaves(|leaves| leaves.push(member, leaf, is_suspect))
+            }
+            Event::HeldEnd { member } => self.shared.overwriting.with_leaves(|leaves| leaves.close(member)),
+            Event::Barrier { durable, done } => {
+                if durable {
+                    self.make_durable()?;
+                }
+                // Whoever waited may have given up.
+                let _ = done.send(());
                 Ok(())
             }
             Event::Copied { member, copied } => {
@@ -188,19 +207,10 @@ impl Packer {
         }
     }
 
-    /// Leaves of the parent, and its whole segment where they are all of it. Nothing is stored,
-    /// and everything they stand on is needed by this backup too.
+    /// Leaves that are there already, and the parent's whole segment where they are all of it.
+    /// Nothing is stored, and everything they stand on is needed by this backup too.
     fn take_over(&mut self, open: &mut OpenMember, copied: Copied) -> Result<()> {
-        for leaf in &copied.leaves {
-            self.counters.source_bytes += u64::from(leaf.plain_length);
-            match &leaf.body {
-                LeafBody::Fill(_) => self.counters.chunks_fill += 1,
-                LeafBody::Stored { .. } => self.counters.chunks_equal += 1,
-            }
-            for at in leaf.chain() {
-                self.roster.mark(at);
-            }
-        }
+        copied.leaves.iter().for_each(|leaf| self.keep(leaf));
         if let Some(node) = copied.whole {
             self.roster.mark(&node.at);
             open.segments.push(node);
@@ -225,30 +235,52 @@ impl Packer {
         Ok(())
     }
 
+    /// Stores what is new. The leaf may still be overwritten, so that nothing else is noted of it.
     fn place(&mut self, length: u32, decided: Decided) -> Result<Leaf> {
-        self.counters.source_bytes += u64::from(length);
-        let leaf = match decided {
-            Decided::Fill(byte) => {
-                self.counters.chunks_fill += 1;
-                return Ok(Leaf { plain_length: length, body: LeafBody::Fill(byte) });
-            }
-            Decided::Equal(leaf) => {
-                self.counters.chunks_equal += 1;
-                leaf
-            }
+        match decided {
+            Decided::Fill(byte) => Ok(Leaf { plain_length: length, body: LeafBody::Fill(byte) }),
+            Decided::Equal(leaf) => Ok(leaf),
             Decided::New { id, encoding, payload, below } => {
-                if encoding == Encoding::Delta {
-                    self.counters.chunks_delta += 1;
-                } else {
-                    self.counters.chunks_full += 1;
-                }
-                self.store_new(length, id, encoding, &payload, below)?
+                self.store_new(length, id, encoding, &payload, below)
             }
+        }
+    }
+
+    /// The leaf is a part of the backup: it counts, and what it stands on is needed.
+    fn keep(&mut self, leaf: &Leaf) {
+        self.counters.source_bytes += u64::from(leaf.plain_length);
+        let Some(last) = leaf.chain().last() else {
+            self.counters.chunks_fill += 1;
+            return;
         };
+        if last.pack.attempt != self.attempt {
+            self.counters.chunks_equal += 1;
+        } else if leaf.chain().len() > 1 {
+            self.counters.chunks_delta += 1;
+            self.sample(leaf);
+        } else {
+            self.counters.chunks_full += 1;
+            self.sample(leaf);
+        }
         for at in leaf.chain() {
             self.roster.mark(at);
         }
-        Ok(leaf)
+    }
+
+    /// Remembers some of the new chunks, to be read back.
+    fn sample(&mut self, leaf: &Leaf) {
+        self.new_chunks += 1;
+        if self.new_chunks % self.sample_every == 1 || self.sample_every == 1 {
+            if self.sample.len() >= SAMPLE_MAX {
+                self.sample_every *= 2;
+                let mut keep = false;
+                self.sample.retain(|_| {
+                    keep = !keep;
+                    keep
+                });
+            }
+            self.sample.push(leaf.clone());
+        }
     }
 
     fn store_new(
@@ -275,20 +307,7 @@ impl Packer {
         self.shared.progress.add_stored(u64::from(at.length));
         debug_assert_eq!(before, u64::from(at.offset));
         chain.push(at);
-        let leaf = Leaf { plain_length: length, body: LeafBody::Stored { id, chain } };
-        self.new_chunks += 1;
-        if self.new_chunks % self.sample_every == 1 || self.sample_every == 1 {
-            if self.sample.len() >= SAMPLE_MAX {
-                self.sample_every *= 2;
-                let mut keep = false;
-                self.sample.retain(|_| {
-                    keep = !keep;
-                    keep
-                });
-            }
-            self.sample.push(leaf.clone());
-        }
-        Ok(leaf)
+        Ok(Leaf { plain_length: length, body: LeafBody::Stored { id, chain } })
     }
 
     fn begin_pack(&mut self, kind: PackKind) -> Result<PackBuilder> {
@@ -308,6 +327,16 @@ impl Packer {
         let id = PackId { attempt: self.attempt, n: self.next_pack };
         self.next_pack += 1;
         PackBuilder::begin(&*self.store, &self.keys, &*self.random, kind, id)
+    }
+
+    /// Everything that was placed so far can be read back when this returns.
+    fn make_durable(&mut self) -> Result<()> {
+        if let Some(pack) = self.data.take() {
+            self.committer.commit(pack, &self.shared)?;
+        }
+        let next = Committer::start(self.keys.clone(), self.shared.clone());
+        self.closed.extend(std::mem::replace(&mut self.committer, next).finish()?);
+        Ok(())
     }
 
     fn data_pack(&mut self) -> Result<&mut PackBuilder> {
@@ -385,8 +414,8 @@ impl Packer {
         for pack in [self.data.take(), self.meta.take()].into_iter().flatten() {
             self.committer.commit(pack, &self.shared)?;
         }
-        let restart = Committer::start(self.keys.clone(), self.shared.clone());
-        let mut packs = std::mem::replace(&mut self.committer, restart).finish()?;
+        self.make_durable()?;
+        let mut packs = std::mem::take(&mut self.closed);
         self.fill_sizes(&packs)?;
         // The pack of the rosters is not in a roster: the root alone names it.
         let parts = self.roster.write();

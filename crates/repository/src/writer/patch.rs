@@ -10,7 +10,7 @@ use strongroom_core::{Error, Result};
 
 use super::member::{check_claim, unfinished, wrong_size};
 use super::parent::{ParentMember, distrust, misfit};
-use super::pipeline::{Copied, MemberEnd, Parent, Shared};
+use super::pipeline::{Copied, MemberEnd, Parent, Shared, Work};
 use crate::tree::{Leaf, LeafBody, NodeRef};
 use crate::{CHUNK_SIZE_BYTES, SEGMENT_CHUNKS};
 
@@ -24,11 +24,21 @@ pub(crate) struct Overlay {
 }
 
 impl Overlay {
-    fn add(&mut self, start: usize, end: usize) {
-        match self.written.last_mut() {
-            Some((_, last)) if *last == start => *last = end,
-            _ => self.written.push((start, end)),
-        }
+    /// Nothing was written yet; `kept` bytes are somebody else's until then.
+    pub(super) fn over(kept: usize) -> Self {
+        Self { written: Vec::new(), kept }
+    }
+
+    /// Notes a range, wherever it lies.
+    pub(super) fn add(&mut self, start: usize, end: usize) {
+        // Those before this one end before it begins, those from the other on begin behind it.
+        let from = self.written.partition_point(|(_, other)| *other < start);
+        let to = self.written.partition_point(|(other, _)| *other <= end);
+        let joined = self
+            .written
+            .drain(from..to)
+            .fold((start, end), |joined, other| (joined.0.min(other.0), joined.1.max(other.1)));
+        self.written.insert(from, joined);
     }
 
     /// Whether some byte is the parent's.
@@ -129,7 +139,7 @@ impl FilePatcher {
     fn begin_chunk(&self, number: usize) -> Result<OpenChunk> {
         let mut bytes = self.shared.buffer()?;
         bytes.resize(self.length_of(number), 0);
-        let overlay = Overlay { written: Vec::new(), kept: self.kept_of(number) };
+        let overlay = Overlay::over(self.kept_of(number));
         Ok(OpenChunk { number, bytes, overlay })
     }
 
@@ -138,7 +148,7 @@ impl FilePatcher {
         let leaf = self.parent.leaf(number).map_err(|error| distrust(&self.shared, error))?;
         let parent = Parent { leaf, segment: self.parent.segment_node(number / SEGMENT_CHUNKS) };
         self.next = number + 1;
-        self.shared.submit_chunk(self.number, bytes, parent, Some(overlay))
+        self.shared.submit_chunk(self.number, bytes, parent, Work::Patched(overlay))
     }
 
     /// Hands on all chunks before `end`, in which nothing was written.
@@ -258,23 +268,22 @@ mod tests {
     proptest! {
         #[test]
         fn each_byte_is_the_newest_that_somebody_said(
-            ranges in prop::collection::vec((0_usize..60, 0_usize..20), 0..6),
+            ranges in prop::collection::vec((0_usize..80, 1_usize..20), 0..8),
             kept in 0_usize..80,
             parent_length in 0_usize..80,
         ) {
             let parent = vec![1; parent_length];
             let (mut chunk, mut model) = (vec![0; 80], vec![0; 80]);
             model[..kept.min(parent_length)].fill(1);
-            let mut overlay = Overlay { written: Vec::new(), kept };
-            let mut position = 0;
-            for (skip, length) in ranges {
-                let start = (position + skip).min(80);
+            let mut overlay = Overlay::over(kept);
+            for (start, length) in ranges {
                 let end = (start + length).min(80);
                 chunk[start..end].fill(2);
                 model[start..end].fill(2);
                 overlay.add(start, end);
-                position = end;
             }
+            let apart = overlay.written.windows(2).all(|pair| pair[0].1 < pair[1].0);
+            prop_assert!(apart && overlay.written.iter().all(|(start, end)| start < end));
             overlay.fill_from(&parent, &mut chunk);
             prop_assert_eq!(&chunk, &model);
             let has_gap = model[..kept].iter().any(|byte| *byte != 2);

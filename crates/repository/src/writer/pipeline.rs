@@ -6,10 +6,12 @@ use std::sync::{Arc, Mutex};
 use crossbeam_channel::{Receiver, Sender};
 use strongroom_core::engine::CancelToken;
 use strongroom_core::member::MemberPath;
+use strongroom_core::overwrite::ContentJudge;
 use strongroom_core::progress::Progress;
 use strongroom_core::{Error, ErrorKind, Result, Retry};
 
 use super::decide::Decided;
+use super::overwriting::Overwriting;
 use super::parent::Distrust;
 use super::patch::Overlay;
 use crate::CHUNK_SIZE_BYTES;
@@ -22,8 +24,34 @@ pub(crate) struct Chunk {
     pub(crate) member: u32,
     pub(crate) bytes: Vec<u8>,
     pub(crate) parent: Parent,
+    pub(crate) work: Work,
+}
+
+/// What is known of a chunk beside its bytes.
+pub(crate) enum Work {
+    /// All of it came, for good.
+    Whole,
+    /// All of it came, and something may come over it.
+    First {
+        offset: u64,
+        judge: Option<Arc<dyn ContentJudge>>,
+    },
     /// Only these bytes came; the others are the parent's.
-    pub(crate) overlay: Option<Overlay>,
+    Patched(Overlay),
+    Settled(Box<Settled>),
+}
+
+/// A chunk that was stored before something came over it.
+pub(crate) struct Settled {
+    /// How it was stored, unless it lies behind what was read.
+    pub(crate) own: Option<Leaf>,
+    /// The bytes that came over it.
+    pub(crate) overlay: Overlay,
+    pub(crate) path: Arc<MemberPath>,
+    pub(crate) offset: u64,
+    pub(crate) judge: Option<Arc<dyn ContentJudge>>,
+    /// Whether it may be stored as a delta.
+    pub(crate) has_deltas: bool,
 }
 
 /// Chunks that are taken over as they are in the parent; nothing of them is read.
@@ -60,9 +88,36 @@ pub(crate) struct MemberEnd {
 
 /// What reaches the packer; processed in the order of tickets.
 pub(crate) enum Event {
-    Chunk { member: u32, bytes: Vec<u8>, decided: Decided, parent_segment: Option<NodeRef> },
-    Copied { member: u32, copied: Copied },
-    End { member: u32, end: Box<MemberEnd> },
+    Chunk {
+        member: u32,
+        bytes: Vec<u8>,
+        decided: Decided,
+        parent_segment: Option<NodeRef>,
+    },
+    /// A chunk that something may come over: stored, and not part of the backup yet.
+    Held {
+        member: u32,
+        bytes: Vec<u8>,
+        decided: Decided,
+        is_suspect: bool,
+    },
+    /// The first reading of an overwritable file is over.
+    HeldEnd {
+        member: u32,
+    },
+    /// Somebody waits until this has its turn, and with `durable` for the packs before it.
+    Barrier {
+        durable: bool,
+        done: Sender<()>,
+    },
+    Copied {
+        member: u32,
+        copied: Copied,
+    },
+    End {
+        member: u32,
+        end: Box<MemberEnd>,
+    },
 }
 
 /// The queue's entrance: a ticket and its place are taken together.
@@ -86,15 +141,17 @@ pub(crate) struct Shared {
     pub(crate) notes: Mutex<Vec<String>>,
     /// Why this attempt cannot be built on its parent, and the next one must not try.
     pub(crate) distrust: Distrust,
+    pub(super) overwriting: Overwriting,
 }
 
 impl Shared {
-    pub(crate) fn new(
+    pub(super) fn new(
         parent: Option<Arc<Tree>>,
         cancel: CancelToken,
         progress: Arc<Progress>,
         entrance: Entrance,
         chunks_in_flight: usize,
+        overwriting: Overwriting,
     ) -> Self {
         let buffers = crossbeam_channel::bounded(chunks_in_flight);
         for _ in 0..chunks_in_flight {
@@ -117,6 +174,7 @@ impl Shared {
             failure: Mutex::new(None),
             notes: Mutex::new(Vec::new()),
             distrust: Distrust::default(),
+            overwriting,
         }
     }
 
@@ -166,18 +224,12 @@ impl Shared {
         let _ = self.buffers.0.try_send(buffer);
     }
 
-    pub(crate) fn submit_chunk(
-        &self,
-        member: u32,
-        bytes: Vec<u8>,
-        parent: Parent,
-        overlay: Option<Overlay>,
-    ) -> Result<()> {
+    pub(crate) fn submit_chunk(&self, member: u32, bytes: Vec<u8>, parent: Parent, work: Work) -> Result<()> {
         let mut entrance = self.entrance.lock().expect("no thread panics at the entrance");
         let Some(entrance) = entrance.as_mut() else { return Err(self.failure()) };
         let ticket = entrance.next_ticket;
         entrance.next_ticket += 1;
-        entrance.chunks.send(Chunk { ticket, member, bytes, parent, overlay }).map_err(|_| self.failure())
+        entrance.chunks.send(Chunk { ticket, member, bytes, parent, work }).map_err(|_| self.failure())
     }
 
     /// Long runs wait until earlier ones are stored, so that a large file costs no memory.
@@ -201,6 +253,14 @@ impl Shared {
 
     pub(crate) fn submit_end(&self, member: u32, end: MemberEnd) -> Result<()> {
         self.submit_event(Event::End { member, end: Box::new(end) })
+    }
+
+    pub(crate) fn submit_held_end(&self, member: u32) -> Result<()> {
+        self.submit_event(Event::HeldEnd { member })
+    }
+
+    pub(crate) fn submit_barrier(&self, durable: bool, done: Sender<()>) -> Result<()> {
+        self.submit_event(Event::Barrier { durable, done })
     }
 
     fn submit_event(&self, event: Event) -> Result<()> {
