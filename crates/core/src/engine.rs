@@ -5,6 +5,7 @@
 //! their own, and look at [`CancelToken`] at least once a second.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 use crate::id::AttemptId;
+use crate::logs::{LogOrder, LogPoint, LogSink};
 use crate::member::{Member, MemberPath};
 use crate::network::SourceNetworks;
 use crate::overwrite::{ContentJudge, OverwriteWriter, not_overwritable};
@@ -317,6 +319,9 @@ pub struct BackupFacts {
     /// How the bytes came.
     #[serde(default)]
     pub reading: Reading,
+    /// From here on the log of the source leads to every moment after this backup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log: Option<LogPoint>,
 }
 
 /// A page whose checksum is wrong although nobody was writing it.
@@ -456,6 +461,23 @@ pub trait Engine: Send + Sync {
     /// the source (slots, sessions) is released when this returns, also on failure.
     fn backup(&self, order: &BackupOrder<'_>, sink: &dyn BackupSink) -> Result<BackupFacts>;
 
+    /// Hands over the log of the source as it is written, until it is told to stop or cannot go on:
+    /// then the source still keeps what comes next, up to its bounds, and a later call goes on from
+    /// there. Answers only with the reason why it ended.
+    fn capture_logs(&self, _order: &LogOrder<'_>, _sink: &mut dyn LogSink) -> Result<Infallible> {
+        Err(logs_not_captured())
+    }
+
+    /// Takes away what [`Engine::capture_logs`] keeps at the source under this owner's name.
+    fn release_logs(&self, _source: &Source, _owner: &str, _cancel: &CancelToken) -> Result<()> {
+        Err(logs_not_captured())
+    }
+
+    /// Whether the log of the source can be captured now; a lack is a line with its remedy.
+    fn probe_logs(&self, _source: &Source, _cancel: &CancelToken) -> Result<Vec<CheckLine>> {
+        Err(logs_not_captured())
+    }
+
     /// The tablespaces of a backup, for mapping at restore.
     fn tablespaces(&self, facts: &BackupFacts) -> Result<Vec<Tablespace>>;
 
@@ -493,4 +515,11 @@ pub trait Engine: Send + Sync {
     /// No process of it is left when this returns. Blocks on the calling thread, which must live
     /// until then.
     fn drill(&self, order: &DrillOrder<'_>) -> Result<DrillReport>;
+}
+
+fn logs_not_captured() -> Error {
+    Error::new(
+        ErrorKind::NotSupported,
+        "The log of this kind of database cannot be captured by this release.",
+    )
 }

@@ -14,6 +14,7 @@ pub mod id;
 pub mod instance;
 pub mod job;
 pub mod limits;
+pub mod logs;
 pub mod member;
 pub mod network;
 pub mod overwrite;

@@ -133,6 +133,14 @@ pub const REFUSAL_WINDOW_S: i64 = 60;
 /// Sources of refusals that are told apart in a window; those beyond are counted together.
 pub const REFUSAL_SOURCES_MAX: usize = 64;
 
+/// Names of streams of log.
+pub const LOG_STREAM_NAME_BYTES_MAX: usize = 64;
+/// Log that has gathered, or has waited for so long, is made durable.
+pub const LOG_PART_BYTES_MAX: usize = 16 << 20;
+pub const LOG_PART_WAIT_MS: u64 = 5_000;
+/// So many parts of a file of log, one behind the other, become one.
+pub const LOG_PARTS_MERGED: usize = 16;
+
 /// Days that automated backups may be kept (contract 3.14).
 pub const KEEP_DAYS_MAX: u16 = 732;
 /// How often the scheduler looks for automated backups that are due.

@@ -114,3 +114,12 @@ fn a09_b11_b21_promised_times_stand() {
     assert_eq!(DRAIN_TIMEOUT_MS, 30_000);
     const { assert!(REQUEST_TIMEOUT_MS > BODY_READ_TIMEOUT_MS, "a slow body is told from a slow answer") };
 }
+
+/// Told in the document of the format's decision: how much gathers before log is durable.
+#[test]
+fn log_is_durable_soon_and_in_few_objects() {
+    assert_eq!((LOG_PART_WAIT_MS, LOG_PART_BYTES_MAX, LOG_PARTS_MERGED), (5_000, 16 << 20, 16));
+    let name = |length| strongroom_core::logs::LogStreamId::parse(&text_of(length));
+    assert!(name(LOG_STREAM_NAME_BYTES_MAX - 1).is_some() && name(LOG_STREAM_NAME_BYTES_MAX).is_some());
+    assert!(name(LOG_STREAM_NAME_BYTES_MAX + 1).is_none() && name(0).is_none());
+}

@@ -12,6 +12,7 @@ mod fault;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+mod logs;
 mod lsn;
 mod page;
 mod probe;
@@ -22,14 +23,16 @@ mod server;
 mod tar;
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use strongroom_core::Result;
 use strongroom_core::engine::{
-    BackupFacts, BackupOrder, BackupSink, CancelToken, DrillOrder, DrillReport, Engine, EngineKind, Probe,
-    RestoreOrder, RestoredTree, Source, StartedServer, Tablespace,
+    BackupFacts, BackupOrder, BackupSink, CancelToken, CheckLine, DrillOrder, DrillReport, Engine,
+    EngineKind, Probe, RestoreOrder, RestoredTree, Source, StartedServer, Tablespace,
 };
+use strongroom_core::logs::{LogOrder, LogSink};
 use strongroom_core::time::Randomness;
 
 use crate::facts::PostgresFacts;
@@ -57,6 +60,18 @@ impl Engine for PostgresEngine {
 
     fn backup(&self, order: &BackupOrder<'_>, sink: &dyn BackupSink) -> Result<BackupFacts> {
         backup::run(self.random.as_ref(), order, sink)
+    }
+
+    fn capture_logs(&self, order: &LogOrder<'_>, sink: &mut dyn LogSink) -> Result<Infallible> {
+        logs::capture(order, sink)
+    }
+
+    fn release_logs(&self, source: &Source, owner: &str, cancel: &CancelToken) -> Result<()> {
+        logs::release(source, owner, cancel)
+    }
+
+    fn probe_logs(&self, source: &Source, cancel: &CancelToken) -> Result<Vec<CheckLine>> {
+        logs::probe(source, cancel)
     }
 
     fn tablespaces(&self, facts: &BackupFacts) -> Result<Vec<Tablespace>> {

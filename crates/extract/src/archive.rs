@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use strongroom_core::{Error, ErrorKind, Field, Result};
-use strongroom_repository::{BackupReader, Lineage, LocalStore, RecoveryKey, Repository, SealedSummary};
+use strongroom_repository::{
+    BackupReader, HeldStream, Lineage, LocalStore, RecoveryKey, Repository, SealedSummary,
+};
 
 use crate::cli::RepositoryOptions;
 use crate::ports::{SystemClock, SystemRandomness};
@@ -17,6 +19,8 @@ pub(crate) struct Archive {
     pub(crate) backups: Vec<Found>,
     /// What is wrong with keys and manifests that cannot be read; their backups are not in the list.
     pub(crate) damaged: Vec<Error>,
+    /// Streams of log.
+    pub(crate) logs: Vec<HeldStream>,
 }
 
 /// A backup and the lineage it lies in.
@@ -33,13 +37,15 @@ impl Archive {
         let store = LocalStore::open_read_only(&local_path(directory)?)?;
         let repository =
             Repository::open(Arc::new(store), &key, Arc::new(SystemClock), Arc::new(SystemRandomness))?;
-        let (mut backups, mut damaged) = (Vec::new(), Vec::new());
+        let (mut backups, mut damaged, mut logs) = (Vec::new(), Vec::new(), Vec::new());
         for (project, lineage) in repository.lineages()? {
             let opened = repository.lineage(&project, &lineage);
-            let listed = opened.and_then(|lineage| Ok((lineage.backups_and_damage()?, lineage)));
+            let listed = opened
+                .and_then(|lineage| Ok((lineage.backups_and_damage()?, lineage.log_streams()?, lineage)));
             match listed {
-                Ok(((found, errors), lineage)) => {
+                Ok(((found, errors), streams, lineage)) => {
                     damaged.extend(errors);
+                    logs.extend(streams.into_iter().filter(|stream| !stream.ranges.is_empty()));
                     let found = found.into_iter().map(|summary| Found { lineage: lineage.clone(), summary });
                     backups.extend(found);
                 }
@@ -48,7 +54,7 @@ impl Archive {
             }
         }
         backups.sort_by_key(|found| (found.summary.sealed_at, found.summary.attempt));
-        Ok(Self { repository, backups, damaged })
+        Ok(Self { repository, backups, damaged, logs })
     }
 
     /// The backup that a person means.

@@ -24,6 +24,9 @@ pub(crate) enum Kind {
     TombstoneEnd = 5,
     Hold = 6,
     WrappedKey = 7,
+    Log = 8,
+    LogStream = 9,
+    LogOpen = 10,
 }
 
 /// Magic, format and kind, as every object begins.

@@ -169,6 +169,16 @@ impl LineageKeys {
         SealingKey::new(&derive("strongroom v1 slots", &parts))
     }
 
+    /// The key of one object of log: its name and its salt are in it.
+    pub(crate) fn log_key(&self, name: &str, salt: &[u8; 16]) -> SealingKey {
+        SealingKey::new(&derive("strongroom v1 log", &[&*self.data, name.as_bytes(), salt]))
+    }
+
+    /// The key of what is told about a stream of log.
+    pub(crate) fn log_stream_key(&self, name: &str, salt: &[u8; 16]) -> SealingKey {
+        SealingKey::new(&derive("strongroom v1 log stream", &[&*self.meta, name.as_bytes(), salt]))
+    }
+
     pub(crate) fn manifest_key(&self, attempt: AttemptId) -> SealingKey {
         SealingKey::new(&derive("strongroom v1 manifest", &[&*self.meta, attempt.as_bytes()]))
     }

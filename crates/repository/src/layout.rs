@@ -1,6 +1,7 @@
 //! Where each object lies. The only place that builds object keys.
 
 use strongroom_core::id::{AttemptId, LineageId, ProjectId};
+use strongroom_core::logs::LogStreamId;
 
 use crate::pack::PackId;
 
@@ -145,4 +146,62 @@ pub(crate) fn parse_hold(lineage: &LineageId, key: &str) -> Option<AttemptId> {
 
 pub(crate) fn hold_prefix(lineage: &LineageId, attempt: AttemptId) -> String {
     format!("l/{lineage}/hold/{attempt}.")
+}
+
+/// What an object of a stream of log is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum LogName {
+    /// What the stream is.
+    About,
+    /// Somebody captures it.
+    Open,
+    /// A file from its first byte to its last.
+    Whole { file: u64, length: u64 },
+    /// Bytes of a file, from `first` on.
+    Part { file: u64, first: u64, length: u64 },
+}
+
+/// Where all log of a lineage lies.
+pub(crate) fn logs_prefix(lineage: &LineageId) -> String {
+    format!("l/{lineage}/lg/")
+}
+
+pub(crate) fn log_stream_prefix(lineage: &LineageId, stream: &LogStreamId) -> String {
+    format!("l/{lineage}/lg/{stream}/")
+}
+
+/// Numbers of files have sixteen digits, so that a listing has them in their order.
+pub(crate) fn log(lineage: &LineageId, stream: &LogStreamId, name: LogName) -> String {
+    let prefix = log_stream_prefix(lineage, stream);
+    match name {
+        LogName::About => format!("{prefix}about"),
+        LogName::Open => format!("{prefix}open"),
+        LogName::Whole { file, length } => format!("{prefix}{file:016x}.{length}"),
+        LogName::Part { file, first, length } => format!("{prefix}{file:016x}.{first}.{length}"),
+    }
+}
+
+pub(crate) fn parse_log(lineage: &LineageId, key: &str) -> Option<(LogStreamId, LogName)> {
+    let (stream, name) = key.strip_prefix(&logs_prefix(lineage))?.split_once('/')?;
+    let stream = LogStreamId::parse(stream)?;
+    let found = match name {
+        "about" => LogName::About,
+        "open" => LogName::Open,
+        name => {
+            let (file, rest) = name.split_once('.')?;
+            let file = u64::from_str_radix(file, 16).ok()?;
+            match rest.split_once('.') {
+                Some((first, length)) => {
+                    LogName::Part { file, first: first.parse().ok()?, length: length.parse().ok()? }
+                }
+                None => LogName::Whole { file, length: rest.parse().ok()? },
+            }
+        }
+    };
+    let is_possible = match found {
+        LogName::About | LogName::Open => true,
+        LogName::Whole { length, .. } => length > 0,
+        LogName::Part { first, length, .. } => length > 0 && first.checked_add(length).is_some(),
+    };
+    (is_possible && log(lineage, &stream, found) == key).then_some((stream, found))
 }

@@ -23,6 +23,7 @@ mod generations;
 mod keys;
 mod layout;
 mod lineage;
+mod logs;
 mod marks;
 mod pack;
 mod reader;
@@ -40,6 +41,7 @@ pub use chains::BaseCost;
 pub use check::{CheckReport, Finding};
 pub use keys::RecoveryKey;
 pub use lineage::{AttemptStart, Begun, Lineage};
+pub use logs::{HeldStream, LogWriter};
 pub use reader::{
     BackupReader, ChunkShape, Frame, FrameBody, Lost, LostPage, MemberEntry, Shape, ShapedChunk,
 };

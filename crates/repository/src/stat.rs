@@ -6,6 +6,7 @@ use strongroom_core::{ErrorKind, Result};
 
 use crate::FORMAT;
 use crate::lineage::Lineage;
+use crate::logs::Inventory;
 use crate::repository::Repository;
 use crate::sweep::{Share, Sweep, SweepOptions, SweepReport};
 
@@ -34,6 +35,9 @@ pub struct RepositoryStat {
     pub unfinished_packs: Share,
     /// What a sweep could give back at the tightest.
     pub reclaimable_bytes: u64,
+    /// Objects of the log archive, and their bytes.
+    pub log_objects: u64,
+    pub log_bytes: u64,
     pub free_bytes: Option<u64>,
 }
 
@@ -60,6 +64,8 @@ impl Repository {
             partly_dead_packs: Share::default(),
             unfinished_packs: Share::default(),
             reclaimable_bytes: 0,
+            log_objects: 0,
+            log_bytes: 0,
             free_bytes: self.free_bytes()?,
         };
         for (project, lineage) in self.lineages()? {
@@ -90,6 +96,10 @@ fn add_lineage(stat: &mut RepositoryStat, lineage: &Lineage) -> Result<()> {
         }
     }
     stat.packs += lineage.listed_packs()?.len() as u64;
+    for stream in Inventory::of_lineage(lineage)?.values() {
+        stat.log_objects += stream.objects();
+        stat.log_bytes += stream.bytes();
+    }
     let (cancel, progress, mut report) = (CancelToken::new(), Progress::new(), SweepReport::default());
     match Sweep::new(lineage, LOOK, &cancel, &progress).run(&mut report) {
         Ok(()) => {}
@@ -102,6 +112,6 @@ fn add_lineage(stat: &mut RepositoryStat, lineage: &Lineage) -> Result<()> {
     stat.dead_packs.add(Share { packs: report.packs_removed, bytes: report.bytes_freed });
     stat.partly_dead_packs.add(report.dead_kept);
     stat.unfinished_packs.add(report.unfinished);
-    stat.reclaimable_bytes += report.bytes_freed + report.dead_kept.bytes;
+    stat.reclaimable_bytes += report.bytes_freed + report.dead_kept.bytes + report.log_bytes_freed;
     Ok(())
 }

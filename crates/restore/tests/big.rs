@@ -109,6 +109,7 @@ fn facts() -> BackupFacts {
         warnings: Vec::new(),
         damage: Vec::new(),
         reading: Reading::default(),
+        log: None,
     }
 }
 

@@ -42,7 +42,7 @@ pub(super) fn capture(
     Ok(names)
 }
 
-pub(super) fn fetch(connection: &mut Connection, timeline: u32, watch: &Watch<'_>) -> Result<Vec<u8>> {
+pub(crate) fn fetch(connection: &mut Connection, timeline: u32, watch: &Watch<'_>) -> Result<Vec<u8>> {
     let rows = connection.query(&format!("TIMELINE_HISTORY {timeline}"), watch)?;
     let [row] = rows.as_slice() else { return Err(Fault::hostile("no answer to TIMELINE_HISTORY")) };
     if row.text(0)? != file_name(timeline) {
@@ -51,13 +51,21 @@ pub(super) fn fetch(connection: &mut Connection, timeline: u32, watch: &Watch<'_
     Ok(row.bytes(1)?.unwrap_or_default().to_vec())
 }
 
+/// Where a timeline left the one before; 0 of the first one.
+pub(super) fn beginning(connection: &mut Connection, timeline: u32, watch: &Watch<'_>) -> Result<Lsn> {
+    if timeline <= 1 {
+        return Ok(Lsn(0));
+    }
+    Ok(switches(&fetch(connection, timeline, watch)?).last().map_or(Lsn(0), |(_, position)| *position))
+}
+
 fn store(sink: &dyn BackupSink, timeline: u32, content: &[u8]) -> Result<String> {
     let name = file_name(timeline);
     small::store(sink, &format!("wal/{name}"), content, Dedupe::Never)?;
     Ok(name)
 }
 
-pub(super) fn file_name(timeline: u32) -> String {
+pub(crate) fn file_name(timeline: u32) -> String {
     format!("{timeline:08X}.history")
 }
 
@@ -73,7 +81,7 @@ pub(super) fn descends(servers: &[u8], earlier: &[u8], point: (u32, Lsn), timeli
 }
 
 /// Each timeline of a history with the position at which it was left.
-fn switches(content: &[u8]) -> Vec<(u32, Lsn)> {
+pub(crate) fn switches(content: &[u8]) -> Vec<(u32, Lsn)> {
     let text = String::from_utf8_lossy(content);
     let mut found = Vec::new();
     for line in text.lines() {

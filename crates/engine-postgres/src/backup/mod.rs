@@ -9,14 +9,14 @@ mod base;
 mod block_list;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
-mod history;
+pub(crate) mod history;
 mod intake;
 mod ledger;
 mod manifest;
 mod pages;
 mod patching;
 mod small;
-mod wal;
+pub(crate) mod wal;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -36,6 +36,7 @@ use self::wal::{LogCapture, LogOrder};
 use crate::connection::{Connection, Purpose, Watch};
 use crate::facts::{FACTS_FORMAT, LogSegments, PageCounts, PostgresFacts, SourceRole, TablespaceFact, Text};
 use crate::fault::{Fault, Result};
+use crate::logs;
 use crate::lsn::Lsn;
 use crate::remedy::quote_identifier;
 use crate::server::{self, Settings, System, Version};
@@ -98,9 +99,11 @@ pub(crate) fn run(
     });
     let (copied, log) = both(copied, log)?;
     let history_files = history::capture(&mut session.base, sink, session.system.timeline, &watch)?;
+    let began = history::beginning(&mut session.base, session.system.timeline, &watch)?;
+    let log_point = logs::point(session.system, began, copied.stop, log_order.segment_size);
     let settings = serde_json::to_vec_pretty(session.settings.values()).map_err(Error::internal)?;
     small::store(sink, "meta/settings.json", &settings, Dedupe::Parent)?;
-    Ok(session.facts(copied, log, history_files, &examined)?)
+    Ok(BackupFacts { log: Some(log_point), ..session.facts(copied, log, history_files, &examined)? })
 }
 
 /// Of two failures tells the one that came first: the other side only saw the first one.
@@ -282,6 +285,7 @@ impl Session {
             warnings: damage_warning(pages, &damage).into_iter().collect(),
             damage,
             reading: reading(examined, copied.patches),
+            log: None,
         })
     }
 }

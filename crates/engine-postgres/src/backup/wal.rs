@@ -85,12 +85,12 @@ fn stream(
         let mut wants_status = false;
         if let Some(message) = connection.poll(LOOK_INTERVAL, watch).map_err(explain_missing_log)? {
             match LogMessage::parse(message.tag, message.body)? {
-                LogMessage::Data { start, clock, bytes } => {
+                LogMessage::Data { start, clock, bytes, .. } => {
                     log.write(start, bytes, clock)?;
                     advanced = Instant::now();
                     server_clock = clock;
                 }
-                LogMessage::Keepalive { clock, wants_reply } => {
+                LogMessage::Keepalive { clock, wants_reply, .. } => {
                     wants_status = wants_reply;
                     server_clock = clock;
                 }
@@ -110,7 +110,7 @@ fn stream(
         }
         let is_due = status_sent.elapsed() >= STATUS_INTERVAL;
         if wants_status || is_due || log.has_finished_segment() {
-            connection.send(&status_update(log.position, server_clock, is_due), watch)?;
+            connection.send(&status_update(log.position, log.position, server_clock, is_due), watch)?;
             status_sent = Instant::now();
         }
     }
@@ -127,13 +127,15 @@ fn release(connection: &mut Connection, slot: &str, watch: &Watch<'_>) -> Result
     Ok(())
 }
 
-pub(super) enum LogMessage<'a> {
-    Data { start: Lsn, clock: i64, bytes: &'a [u8] },
-    Keepalive { clock: i64, wants_reply: bool },
+pub(crate) enum LogMessage<'a> {
+    /// `end` is where the server's log ended when its clock stood at `clock`.
+    Data { start: Lsn, end: Lsn, clock: i64, bytes: &'a [u8] },
+    /// `end` is how far log was sent.
+    Keepalive { end: Lsn, clock: i64, wants_reply: bool },
 }
 
 impl<'a> LogMessage<'a> {
-    pub(super) fn parse(tag: u8, body: &'a [u8]) -> Result<Self> {
+    pub(crate) fn parse(tag: u8, body: &'a [u8]) -> Result<Self> {
         let malformed = || Fault::hostile("a malformed message in the log stream");
         let content = match tag {
             b'd' => body,
@@ -146,16 +148,17 @@ impl<'a> LogMessage<'a> {
         match kind {
             b'w' => {
                 let (start, rest) = rest.split_first_chunk().ok_or_else(malformed)?;
-                let (_server_end, rest) = rest.split_first_chunk::<8>().ok_or_else(malformed)?;
+                let (end, rest) = rest.split_first_chunk().ok_or_else(malformed)?;
                 let (clock, bytes) = rest.split_first_chunk().ok_or_else(malformed)?;
-                let start = Lsn(u64::from_be_bytes(*start));
-                Ok(Self::Data { start, clock: i64::from_be_bytes(*clock), bytes })
+                let (start, end) = (Lsn(u64::from_be_bytes(*start)), Lsn(u64::from_be_bytes(*end)));
+                Ok(Self::Data { start, end, clock: i64::from_be_bytes(*clock), bytes })
             }
             b'k' => {
-                let (_server_end, rest) = rest.split_first_chunk::<8>().ok_or_else(malformed)?;
+                let (end, rest) = rest.split_first_chunk().ok_or_else(malformed)?;
                 let (clock, rest) = rest.split_first_chunk().ok_or_else(malformed)?;
+                let (end, clock) = (Lsn(u64::from_be_bytes(*end)), i64::from_be_bytes(*clock));
                 let wants_reply = rest.first().is_some_and(|flag| *flag != 0);
-                Ok(Self::Keepalive { clock: i64::from_be_bytes(*clock), wants_reply })
+                Ok(Self::Keepalive { end, clock, wants_reply })
             }
             _ => Err(malformed()),
         }
@@ -164,13 +167,13 @@ impl<'a> LogMessage<'a> {
 
 /// A standby status update: written, flushed, applied, clock, and whether we want an answer.
 /// Flushed lets the server delete log, and a server that shuts down waits until all of it is
-/// flushed. A broken attempt is thrown away whole, so everything that was handed to the sink
-/// counts. The clock is the server's own, sent back.
-fn status_update(received: Lsn, clock: i64, wants_reply: bool) -> BytesMut {
+/// flushed. A broken attempt of a backup is thrown away whole, so everything that was handed to its
+/// sink counts. The clock is the server's own, sent back.
+pub(crate) fn status_update(written: Lsn, flushed: Lsn, clock: i64, wants_reply: bool) -> BytesMut {
     let mut body = BytesMut::with_capacity(34);
     body.put_u8(b'r');
-    body.put_u64(received.0);
-    body.put_u64(received.0);
+    body.put_u64(written.0);
+    body.put_u64(flushed.0);
     body.put_u64(0);
     body.put_i64(clock);
     body.put_u8(u8::from(wants_reply));
@@ -180,7 +183,20 @@ fn status_update(received: Lsn, clock: i64, wants_reply: bool) -> BytesMut {
 }
 
 /// The header of a segment's first page, as far as it is looked at.
-const SEGMENT_HEAD_SIZE_BYTES: usize = 36;
+pub(crate) const SEGMENT_HEAD_SIZE_BYTES: usize = 36;
+
+/// Whether a segment's first page says that it is of this system, begins here and has this size.
+pub(crate) fn is_head_of(
+    head: &[u8; SEGMENT_HEAD_SIZE_BYTES],
+    system_identifier: u64,
+    start: Lsn,
+    size: SegmentSize,
+) -> bool {
+    let quad =
+        |at: usize| head[at..at + 8].iter().rev().fold(0_u64, |value, byte| (value << 8) | u64::from(*byte));
+    let bytes = u64::from_le_bytes([head[32], head[33], head[34], head[35], 0, 0, 0, 0]);
+    quad(8) == start.0 && quad(24) == system_identifier && bytes == size.bytes()
+}
 
 /// Cuts the stream into segments and stores each as a member.
 struct SegmentWriter<'s> {
@@ -270,13 +286,7 @@ impl<'s> SegmentWriter<'s> {
         }
         self.head.extend_from_slice(&piece[..piece.len().min(missing)]);
         let Some((head, _)) = self.head.split_first_chunk::<SEGMENT_HEAD_SIZE_BYTES>() else { return Ok(()) };
-        let quad = |at: usize| {
-            head[at..at + 8].iter().rev().fold(0_u64, |value, byte| (value << 8) | u64::from(*byte))
-        };
-        let size = u64::from_le_bytes([head[32], head[33], head[34], head[35], 0, 0, 0, 0]);
-        let is_right = quad(8) == self.size.start_of(segment).0
-            && quad(24) == self.system_identifier
-            && size == self.size.bytes();
+        let is_right = is_head_of(head, self.system_identifier, self.size.start_of(segment), self.size);
         if is_right {
             return Ok(());
         }
@@ -309,9 +319,11 @@ impl<'s> SegmentWriter<'s> {
     }
 }
 
+/// From the epoch to where the server begins to count microseconds.
+pub(crate) const SECONDS_TO_2000: i64 = 946_684_800;
+
 /// The server counts microseconds from the year 2000.
 fn seconds_since_epoch(clock: i64) -> i64 {
-    const SECONDS_TO_2000: i64 = 946_684_800;
     clock.div_euclid(1_000_000).saturating_add(SECONDS_TO_2000)
 }
 

@@ -8,7 +8,7 @@ use strongroom_testkit::postgres_ledger::LedgerWriters;
 use crate::desk::{Taken, create_role, fact, position, probe, source};
 
 /// A standby made from our own backup of the primary, following it.
-fn standby_of(primary: &PostgresServer, taken: &Taken) -> PostgresServer {
+pub(crate) fn standby_of(primary: &PostgresServer, taken: &Taken) -> PostgresServer {
     let facts = taken.take(&source(primary)).unwrap();
     taken.finish_restore(&facts).unwrap();
     let data_dir = taken.sink.data_dir();

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use strongroom_core::size::ByteSize;
 use strongroom_core::time::from_micros;
+use strongroom_repository::HeldStream;
 
 use crate::archive::{Archive, Found};
 use crate::cli::Format;
@@ -15,6 +16,7 @@ pub(crate) fn run(archive: &Archive, format: Format) -> Exit {
             "schema": 1,
             "repository_id": archive.repository.id(),
             "backups": archive.backups.iter().map(document).collect::<Vec<_>>(),
+            "logs": archive.logs.iter().map(log).collect::<Vec<_>>(),
             "damaged": archive.damaged.iter().map(|error| error.public().to_owned()).collect::<Vec<_>>(),
         })),
         Format::Table => {
@@ -27,6 +29,13 @@ pub(crate) fn run(archive: &Archive, format: Format) -> Exit {
                     &rows,
                 );
                 output::note("  next: strongroom-extract extract NAME --target DIR");
+            }
+            for stream in &archive.logs {
+                let (ranges, bytes) = (stream.ranges.len(), ByteSize::new(stream.bytes));
+                output::note(format_args!(
+                    "  log {}: {bytes} stored, ranges without a gap: {ranges}",
+                    stream.id
+                ));
             }
         }
     }
@@ -54,6 +63,17 @@ fn document(found: &Found) -> Value {
         "members": summary.totals.members,
         "manifest_digest": summary.manifest_digest,
         "warnings": summary.facts.warnings,
+    })
+}
+
+fn log(stream: &HeldStream) -> Value {
+    json!({
+        "stream": stream.id,
+        "engine": stream.about.as_ref().map(|about| about.engine),
+        "facts": stream.about.as_ref().map(|about| &about.facts),
+        "ranges": stream.ranges,
+        "objects": stream.objects,
+        "stored_bytes": stream.bytes,
     })
 }
 

@@ -3,6 +3,7 @@
 //! read never stands in the way of looking at the rest.
 
 mod decode;
+mod logs;
 mod small;
 mod whole;
 
@@ -107,6 +108,7 @@ impl Lineage {
         check.presence()?;
         if attempt.is_none() {
             check.small_objects_are_there()?;
+            check.logs(level)?;
         }
         if level >= Level::Digest {
             if attempt.is_none() {

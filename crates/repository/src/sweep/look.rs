@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use strongroom_core::id::AttemptId;
+use strongroom_core::logs::LogPoint;
 use strongroom_core::{Error, Result};
 
 use super::Sweep;
@@ -31,7 +32,14 @@ pub(super) struct Seen {
     pub(super) gone: BTreeSet<AttemptId>,
     /// Intents that may go when everything else is done.
     pub(super) spent_intents: Vec<String>,
+    /// From where log leads on from each backup that somebody may need.
+    pub(super) log_points: Vec<LogPoint>,
+    /// Whether an attempt may still become a backup.
+    pub(super) has_open_attempt: bool,
 }
+
+/// Sealed attempts, each with the place from which log leads on.
+type Sealed = BTreeMap<AttemptId, Option<LogPoint>>;
 
 /// The intents of a lineage.
 #[derive(Default)]
@@ -47,7 +55,9 @@ impl Sweep<'_> {
         let intents = self.intents()?;
         self.abandon(&intents)?;
         let (sealed, decided) = self.verdicts(gone)?;
-        let roots: BTreeSet<AttemptId> = sealed.difference(gone).copied().collect();
+        let roots: BTreeSet<AttemptId> =
+            sealed.keys().filter(|attempt| !gone.contains(attempt)).copied().collect();
+        let mut log_points: Vec<LogPoint> = sealed.into_values().flatten().collect();
         let (mut named, mut spent_intents) = (BTreeSet::new(), Vec::new());
         let mut writers_on: BTreeMap<AttemptId, Vec<AttemptId>> = BTreeMap::new();
         for (attempt, (parent, _)) in &intents.writers {
@@ -67,6 +77,11 @@ impl Sweep<'_> {
         }
         // One that is neither gone nor sealed is no backup: whoever named it will find that out.
         named.retain(|attempt| gone.contains(attempt));
+        for attempt in &named {
+            if let Some((Opened::Sealed { root, .. }, _)) = self.lineage.open_verdict(*attempt)? {
+                log_points.extend(root.document.facts.log);
+            }
+        }
         let owners: BTreeSet<AttemptId> = packs.0.keys().map(|pack| pack.attempt).collect();
         for owner in owners {
             if !decided.contains(&owner) && !intents.writers.contains_key(&owner) {
@@ -76,7 +91,9 @@ impl Sweep<'_> {
                 self.leave(&key, problem, "its packs stay; bring the verdict back from a copy");
             }
         }
-        Ok(Seen { roots, named, writers_on, decided, gone: gone.clone(), spent_intents })
+        let has_open_attempt = intents.writers.keys().any(|attempt| !decided.contains(attempt));
+        let gone = gone.clone();
+        Ok(Seen { roots, named, writers_on, decided, gone, spent_intents, log_points, has_open_attempt })
     }
 
     /// All intents. One that cannot be read might need anything: damage.
@@ -127,10 +144,11 @@ impl Sweep<'_> {
         Ok(())
     }
 
-    /// The sealed attempts, and all that have a verdict. Of those that are gone nothing is read.
-    fn verdicts(&self, gone: &BTreeSet<AttemptId>) -> Result<(BTreeSet<AttemptId>, BTreeSet<AttemptId>)> {
+    /// The sealed attempts with the place from which log leads on, and all that have a verdict. Of
+    /// those that are gone nothing is read.
+    fn verdicts(&self, gone: &BTreeSet<AttemptId>) -> Result<(Sealed, BTreeSet<AttemptId>)> {
         let (store, id) = (&self.lineage.shared.store, self.lineage.id());
-        let (mut sealed, mut decided) = (BTreeSet::new(), BTreeSet::new());
+        let (mut sealed, mut decided) = (BTreeMap::new(), BTreeSet::new());
         for object in store.list(&layout::verdict_prefix(id))? {
             self.cancel.check()?;
             let key = &object.key;
@@ -142,10 +160,10 @@ impl Sweep<'_> {
             }
             let bytes = store.get(key)?.ok_or_else(|| frame::missing(key))?;
             if !verdict::is_abandoned(key, &bytes) {
-                let Opened::Sealed { .. } = verdict::open(&self.lineage.keys, attempt, &bytes)? else {
+                let Opened::Sealed { root, .. } = verdict::open(&self.lineage.keys, attempt, &bytes)? else {
                     return Err(Error::internal("a verdict is abandoned and is not"));
                 };
-                sealed.insert(attempt);
+                sealed.insert(attempt, root.document.facts.log);
             }
         }
         Ok((sealed, decided))

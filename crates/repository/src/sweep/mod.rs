@@ -2,7 +2,7 @@
 //! order of the listings is the safety argument, searched whole by `tests/protocol`.
 //!
 //! ```text
-//! packs → tombstones → holds → decide → intents → verdicts → plan → remove → rewrite → intents go
+//! packs, log → tombstones → holds → decide → intents → verdicts → plan → remove → rewrite → intents go
 //! ```
 //!
 //! What only goes comes before what is written anew: whoever deletes backups because a disk is full
@@ -13,20 +13,23 @@
 
 mod act;
 mod decide;
+mod logs;
 mod look;
 mod plan;
 mod report;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use strongroom_core::engine::CancelToken;
 use strongroom_core::id::{AttemptId, LineageId, ProjectId};
+use strongroom_core::logs::LogStreamId;
 use strongroom_core::progress::Progress;
 use strongroom_core::{Error, ErrorKind, Result, Retry};
 
 use crate::generations::Generations;
 use crate::lineage::Lineage;
+use crate::logs::Inventory;
 use crate::repository::Repository;
 use plan::Windows;
 
@@ -124,6 +127,8 @@ pub(crate) struct Sweep<'a> {
     progress: &'a Progress,
     /// Of this try.
     report: SweepReport,
+    /// What was listed of the log archive.
+    logs: BTreeMap<LogStreamId, Inventory>,
 }
 
 impl<'a> Sweep<'a> {
@@ -133,7 +138,7 @@ impl<'a> Sweep<'a> {
         cancel: &'a CancelToken,
         progress: &'a Progress,
     ) -> Self {
-        Self { lineage, options, cancel, progress, report: SweepReport::default() }
+        Self { lineage, options, cancel, progress, report: SweepReport::default(), logs: BTreeMap::new() }
     }
 
     /// Sweeps, and adds to the report also what was done before a failure.
@@ -169,6 +174,8 @@ impl<'a> Sweep<'a> {
         for key in unknown {
             self.leave(&key, "its name is not one of ours", "move it away when nobody needs it");
         }
+        // So is that of a backup which stands on log that ends here, or it is seen as open.
+        self.logs = Inventory::of_lineage(self.lineage)?;
         let gone = self.decide()?;
         Ok((packs, gone))
     }
@@ -179,6 +186,7 @@ impl<'a> Sweep<'a> {
         // Everything is planned before anything is removed: a doubt about the last pack keeps the first.
         let planned = self.plan(packs, &seen, &mut windows)?;
         self.progress.add_total(planned);
+        self.sweep_logs(&seen)?;
         if !self.options.is_dry_run {
             self.act(packs, &seen, &mut windows)?;
             self.clear_intents(&seen)?;

@@ -88,6 +88,11 @@ pub struct SweepReport {
     pub unfinished: Share,
     /// Packs that only a reader or a writer needs who came before their backup was deleted.
     pub in_use: Share,
+    /// Objects of the log archive that no backup needs any more, and their bytes.
+    pub log_objects_removed: u64,
+    pub log_bytes_freed: u64,
+    /// Lineages whose log was left alone because a backup of them is under way.
+    pub log_waiting: u64,
     /// Bytes of packs that were written again.
     pub bytes_rewritten: u64,
     /// Packs that were to be written anew and found no room; they are as they were.
@@ -107,6 +112,7 @@ impl SweepReport {
         self.unfinished.add(part.unfinished);
         self.in_use.add(part.in_use);
         self.packs_without_room += part.packs_without_room;
+        self.log_waiting += part.log_waiting;
         self.doubts.extend(part.doubts);
     }
 
@@ -120,6 +126,8 @@ impl SweepReport {
         self.intents_removed += earlier.intents_removed;
         self.bytes_freed += earlier.bytes_freed;
         self.bytes_rewritten += earlier.bytes_rewritten;
+        self.log_objects_removed += earlier.log_objects_removed;
+        self.log_bytes_freed += earlier.log_bytes_freed;
         self.reasons.deleted.add(earlier.reasons.deleted);
         self.reasons.abandoned.add(earlier.reasons.abandoned);
         self.reasons.unused.add(earlier.reasons.unused);

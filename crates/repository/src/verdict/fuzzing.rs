@@ -105,6 +105,7 @@ fn document() -> RootDocument {
             warnings: Vec::new(),
             damage: Vec::new(),
             reading: Reading::FullStream { reason: None },
+            log: None,
         },
         catalog: CatalogRecord {
             backup_id: BackupId::from_stored("b"),

@@ -2,6 +2,8 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its own part of the room")]
 #![allow(clippy::unwrap_used, reason = "a test ends with the first thing that is not as it should be")]
 
+pub mod log;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -219,6 +221,7 @@ pub fn facts() -> BackupFacts {
         warnings: Vec::new(),
         damage: Vec::new(),
         reading: Reading::default(),
+        log: None,
     }
 }
 

@@ -283,6 +283,7 @@ impl Engine for ScriptedEngine {
                     warnings: vec!["A thing to know.".to_owned()],
                     damage: Vec::new(),
                     reading,
+                    log: None,
                 })
             }
         }

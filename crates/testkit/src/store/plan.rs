@@ -118,12 +118,13 @@ pub struct Call {
 
 /// The kind of object that a key or a prefix speaks of.
 pub fn kind_of(key: &str) -> &'static str {
-    const FOLDERS: [(&str, &str); 5] = [
+    const FOLDERS: [(&str, &str); 6] = [
         ("/pk/", "pack"),
         ("/at/", "verdict"),
         ("/in/", "intent"),
         ("/tb/", "tombstone"),
         ("/hold/", "hold"),
+        ("/lg/", "log"),
     ];
     if key.starts_with("keys/") {
         return "key";

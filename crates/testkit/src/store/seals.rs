@@ -54,6 +54,9 @@ impl Seals {
     /// A record of a pack whose header stands in front of `written`, or at last its slot table,
     /// which has a key of its own from another salt.
     pub(super) fn note_piece(&self, written: &[u8], slot: u32, bytes: &[u8]) {
+        if written.get(10..12) == Some(&[8, 0]) {
+            return self.note_log(written, slot, bytes);
+        }
         // A later generation seals nothing but its table, under a salt of its own.
         if written.get(72..76) != Some(&[0; 4]) {
             return;
@@ -64,6 +67,15 @@ impl Seals {
             return;
         };
         let unit = format!("pack {kind} {pack:x?} {salt:x?} slot {slot}");
+        self.book().push((unit, *blake3::hash(bytes).as_bytes()));
+    }
+
+    /// A piece of log: its key is made of the object's name and its salt, which both stand in front.
+    fn note_log(&self, written: &[u8], piece: u32, bytes: &[u8]) {
+        let length =
+            written.get(12..14).map_or(0, |field| usize::from(field[0]) | usize::from(field[1]) << 8);
+        let Some(front) = written.get(14..14 + length + 21) else { return };
+        let unit = format!("log {front:x?} piece {piece}");
         self.book().push((unit, *blake3::hash(bytes).as_bytes()));
     }
 }
