@@ -13,7 +13,7 @@ use crate::fault::Fault;
 use crate::identity::{AccessKey, AccessKeyOwner, Role, project_id};
 use crate::row::Columns;
 use crate::session::{Bearer, Credential};
-use crate::transaction::{reading, writing};
+use crate::transaction::{asking, writing};
 use crate::{Catalog, Inner, Tx};
 
 impl Catalog {
@@ -31,7 +31,7 @@ impl Catalog {
 
     /// The owner of an access key, its secret opened.
     pub async fn access_key_find(&self, id: &str) -> Result<Option<AccessKeyOwner>> {
-        reading!(self, |tx| {
+        asking!(self, |tx| {
             let select = "SELECT k.id, k.secret_sealed, k.user_id, k.project_id, k.role, k.created,
                     k.created AS issued, a.role AS assigned, 0 AS domain_scoped, k.role AS role_max,
                     u.name AS user_name, u.domain_id, u.domain_admin, p.name AS project_name, p.domain_name
@@ -50,7 +50,7 @@ impl Catalog {
 
     /// The access keys of a project, oldest first.
     pub async fn access_key_list(&self, project: &ProjectId) -> Result<Vec<AccessKey>> {
-        reading!(self, |tx| {
+        asking!(self, |tx| {
             let select = "SELECT id, user_id, project_id, role, created
                  FROM access_keys WHERE project_id = $1 ORDER BY created, id";
             let rows = query(select).bind(project.as_str()).fetch_all(&mut **tx).await?;

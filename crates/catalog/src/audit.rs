@@ -14,7 +14,7 @@ use strongroom_core::{Error, ErrorKind, Result};
 use crate::fault::Fault;
 use crate::identity::maybe_project_id;
 use crate::row::{Columns, to_json};
-use crate::transaction::{reading, writing};
+use crate::transaction::{asking, reading, writing};
 use crate::{Catalog, Inner, Tx};
 
 /// Rows read at a time while the chain is checked.
@@ -59,7 +59,7 @@ impl Catalog {
 
     /// The newest events of no project, newest first.
     pub async fn audit_list_of_none(&self, limit: u32) -> Result<Vec<AuditRecord>> {
-        reading!(self, |tx| {
+        asking!(self, |tx| {
             let select =
                 "SELECT sequence, at, project_id, actor, action, object, request_id, detail, previous, digest
                  FROM audit_events WHERE project_id IS NULL ORDER BY sequence DESC LIMIT $1";
@@ -70,7 +70,7 @@ impl Catalog {
 
     /// The newest events of a project, newest first.
     pub async fn audit_list(&self, project: &ProjectId, limit: u32) -> Result<Vec<AuditRecord>> {
-        reading!(self, |tx| {
+        asking!(self, |tx| {
             let select =
                 "SELECT sequence, at, project_id, actor, action, object, request_id, detail, previous, digest
                  FROM audit_events WHERE project_id = $1 ORDER BY sequence DESC LIMIT $2";

@@ -20,7 +20,7 @@ use crate::fault::Fault;
 const READERS_MAX: u32 = 4;
 const POSTGRES_CONNECTIONS_MAX: u32 = 16;
 /// How long a caller waits for a connection before it hears "unavailable".
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(15);
+pub(crate) const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Full sync: what was answered is on the disk. The busy timeout is for a second process.
 const SQLITE_SETTINGS: &str = "
@@ -124,7 +124,7 @@ impl Dialect {
         match self {
             Self::Sqlite => connect_sqlite(url).await,
             Self::Postgres => {
-                let pool = pool(POSTGRES_CONNECTIONS_MAX, POSTGRES_SETTINGS);
+                let pool = pool(POSTGRES_CONNECTIONS_MAX, POSTGRES_SETTINGS).test_before_acquire(true);
                 let pool = pool.connect(url).await.map_err(Fault::from)?;
                 Ok((pool.clone(), pool))
             }
@@ -136,6 +136,8 @@ fn pool(connections_max: u32, settings: &'static str) -> AnyPoolOptions {
     AnyPoolOptions::new()
         .max_connections(connections_max)
         .acquire_timeout(ACQUIRE_TIMEOUT)
+        // A file does not hang up: only a server's connection is asked whether it still lives.
+        .test_before_acquire(false)
         .after_connect(move |connection: &mut AnyConnection, _| {
             Box::pin(async move {
                 connection.execute(sqlx::raw_sql(settings)).await?;

@@ -1,6 +1,7 @@
 //! What the database says, translated once: SQL errors become kinds of the domain here only.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use sqlx::error::ErrorKind as SqlKind;
 use strongroom_core::{Error, ErrorKind, Field};
@@ -10,6 +11,8 @@ use strongroom_core::{Error, ErrorKind, Field};
 pub(crate) enum Fault {
     Decided(Error),
     Sql(sqlx::Error),
+    /// The end of a transaction that others worked in too.
+    Shared(Arc<sqlx::Error>),
 }
 
 impl From<Error> for Fault {
@@ -28,7 +31,8 @@ impl From<Fault> for Error {
     fn from(fault: Fault) -> Self {
         match fault {
             Fault::Decided(error) => error,
-            Fault::Sql(error) => translate(error),
+            Fault::Sql(error) => translate(Arc::new(error)),
+            Fault::Shared(error) => translate(error),
         }
     }
 }
@@ -36,7 +40,12 @@ impl From<Fault> for Error {
 impl Fault {
     /// The database gave this transaction up for another one; all of it may be tried again.
     pub(crate) fn lost_a_race(&self) -> bool {
-        matches!(self, Self::Sql(error) if condition(error) == Condition::LostRace)
+        let error = match self {
+            Self::Decided(_) => return false,
+            Self::Sql(error) => error,
+            Self::Shared(error) => error,
+        };
+        condition(error) == Condition::LostRace
     }
 }
 
@@ -113,7 +122,7 @@ fn sqlite_condition(code: &str) -> Condition {
     }
 }
 
-fn translate(error: sqlx::Error) -> Error {
+fn translate(error: Arc<sqlx::Error>) -> Error {
     match condition(&error) {
         Condition::LostRace | Condition::Unavailable => Error::new(
             ErrorKind::Unavailable,

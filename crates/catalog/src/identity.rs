@@ -12,7 +12,7 @@ use crate::audit::{AuditEvent, audit_in_tx};
 use crate::fault::{Fault, damaged};
 use crate::row::Columns;
 use crate::session::Bearer;
-use crate::transaction::{reading, writing};
+use crate::transaction::{asking, writing};
 use crate::{Catalog, Tx, quota};
 
 /// A tenant.
@@ -129,7 +129,7 @@ impl Catalog {
     }
 
     pub async fn project_find(&self, id: &ProjectId) -> Result<Option<Project>> {
-        reading!(self, |tx| {
+        asking!(self, |tx| {
             let select = "SELECT p.id, p.name, p.domain_id, p.domain_name, q.manual_backups_max
                 FROM projects p JOIN quotas q ON q.project_id = p.id WHERE p.id = $1";
             let row = query(select).bind(id.as_str()).fetch_optional(&mut **tx).await?;
@@ -139,7 +139,7 @@ impl Catalog {
 
     /// All projects, by name.
     pub async fn project_list(&self) -> Result<Vec<Project>> {
-        reading!(self, |tx| {
+        asking!(self, |tx| {
             let select = "SELECT p.id, p.name, p.domain_id, p.domain_name, q.manual_backups_max
                 FROM projects p JOIN quotas q ON q.project_id = p.id ORDER BY p.name, p.id";
             query(select).fetch_all(&mut **tx).await?.iter().map(project_from_row).collect()

@@ -17,7 +17,7 @@ use crate::dialect::{Spelled, select_for_update};
 use crate::fault::{Fault, damaged};
 use crate::identity::project_id;
 use crate::row::Columns;
-use crate::transaction::{reading, writing};
+use crate::transaction::{asking, writing};
 use crate::{Catalog, Inner, Tx, policy};
 
 macro_rules! select_instance {
@@ -52,7 +52,7 @@ impl Catalog {
 
     /// The instances of a project that are not retired, oldest first.
     pub async fn instance_list(&self, project: &ProjectId) -> Result<Vec<Instance>> {
-        reading!(self, |tx| {
+        asking!(self, |tx| {
             let select =
                 select_instance!("WHERE project_id = $1 AND state <> 'retired' ORDER BY created, id");
             let rows = query(select).bind(project.as_str()).fetch_all(&mut **tx).await?;
@@ -67,7 +67,7 @@ impl Catalog {
             InstanceRef::Any(name) => Some(name.as_str()),
             InstanceRef::PrimaryNode(_) | InstanceRef::Instance(_) => None,
         };
-        reading!(self, |tx| {
+        asking!(self, |tx| {
             // An id wins over an equal name.
             let select = select_instance!(
                 "WHERE project_id = $1 AND state <> 'retired' AND (id = $2 OR node_id = $2 OR name = $3)
@@ -81,7 +81,7 @@ impl Catalog {
     /// As [`Catalog::instance_find`] by id or node id, retired ones too: their backups are still
     /// asked for.
     pub async fn instance_find_any(&self, project: &ProjectId, id: &str) -> Result<Option<Instance>> {
-        reading!(self, |tx| {
+        asking!(self, |tx| {
             let select = select_instance!("WHERE project_id = $1 AND (id = $2 OR node_id = $2)");
             let found = query(select).bind(project.as_str()).bind(id).fetch_optional(&mut **tx).await?;
             found.as_ref().map(instance_from_row).transpose()
@@ -90,7 +90,7 @@ impl Catalog {
 
     /// For workers, whose job names the instance.
     pub async fn instance_by_id(&self, id: &InstanceId) -> Result<Option<Instance>> {
-        reading!(self, |tx| {
+        asking!(self, |tx| {
             let select = select_instance!("WHERE id = $1");
             let found = query(select).bind(id.as_str()).fetch_optional(&mut **tx).await?;
             found.as_ref().map(instance_from_row).transpose()
@@ -99,7 +99,7 @@ impl Catalog {
 
     /// The password of an instance that is not retired, opened.
     pub async fn instance_password(&self, id: &InstanceId) -> Result<SecretString> {
-        reading!(self, |tx| {
+        asking!(self, |tx| {
             let select = "SELECT password_sealed FROM instances WHERE id = $1 AND state <> 'retired'";
             let sealed: Option<String> =
                 query_scalar(select).bind(id.as_str()).fetch_optional(&mut **tx).await?;

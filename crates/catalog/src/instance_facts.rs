@@ -13,7 +13,7 @@ use strongroom_core::time::{from_micros, to_micros};
 use crate::Catalog;
 use crate::fault::Fault;
 use crate::row::Columns;
-use crate::transaction::reading;
+use crate::transaction::{asking, reading};
 
 /// Of one instance.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -65,7 +65,7 @@ impl Catalog {
 
     /// What the backups of an instance cost in the repository.
     pub async fn instance_stored_bytes(&self, project: &ProjectId, id: &InstanceId) -> Result<ByteSize> {
-        reading!(self, |tx| {
+        asking!(self, |tx| {
             let sum = "SELECT CAST(COALESCE(SUM(stored_bytes), 0) AS BIGINT) AS stored FROM backups
                  WHERE instance_id = $1 AND project_id = $2";
             let row = query(sum).bind(id.as_str()).bind(project.as_str()).fetch_one(&mut **tx).await?;
@@ -82,7 +82,7 @@ impl Catalog {
         from: Option<Timestamp>,
         until: Option<Timestamp>,
     ) -> Result<Vec<Timestamp>> {
-        reading!(self, |tx| {
+        asking!(self, |tx| {
             let select = "SELECT finished FROM backups
                  WHERE instance_id = $1 AND state = 'completed' AND finished >= $2 AND finished <= $3
                      AND EXISTS (SELECT 1 FROM instances i WHERE i.id = $1 AND i.project_id = $4)

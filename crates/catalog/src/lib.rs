@@ -35,6 +35,7 @@
 mod access_key;
 mod audit;
 mod backup;
+mod bearers;
 mod dialect;
 mod fault;
 mod first_start;
@@ -56,6 +57,7 @@ mod session;
 mod setting;
 mod token;
 mod transaction;
+mod turns;
 mod user;
 mod verification;
 
@@ -81,9 +83,11 @@ pub use reading::{InstanceReading, MetricsReading};
 pub use session::{Bearer, BearerProject, Credential, SessionRow};
 pub use token::TokenRow;
 
+use bearers::Bearers;
 use dialect::Dialect;
 use seal::Sealer;
 use transaction::Tx;
+use turns::Turns;
 
 /// The metadata database. Cheap to clone; all clones share their connections.
 #[derive(Clone)]
@@ -98,6 +102,9 @@ struct Inner {
     /// SQLite has one writer at a time: its pool holds one connection, which makes a fair queue.
     writers: AnyPool,
     readers: AnyPool,
+    /// On a file.
+    turns: Option<Turns>,
+    bearers: Bearers,
     sealer: Sealer,
     /// Keys the audit chain, so that it cannot be forged with the database alone.
     audit_key: [u8; 32],
@@ -118,6 +125,8 @@ impl Catalog {
             url: SecretString::from(url),
             writers,
             readers,
+            turns: (dialect == Dialect::Sqlite).then(Turns::default),
+            bearers: Bearers::new(dialect == Dialect::Sqlite),
             sealer: Sealer::new(&key),
             audit_key: blake3::derive_key("strongroom v1 catalog audit chain", &key),
             link_key: blake3::derive_key("strongroom v1 download links", &key),

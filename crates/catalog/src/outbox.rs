@@ -14,7 +14,7 @@ use strongroom_core::time::to_micros;
 use crate::fault::Fault;
 use crate::identity::project_id;
 use crate::row::{Columns, to_json};
-use crate::transaction::{reading, writing};
+use crate::transaction::{asking, writing};
 use crate::{Catalog, Inner, Tx};
 
 /// One thing to tell.
@@ -33,7 +33,7 @@ pub struct OutboxEntry {
 impl Catalog {
     /// The oldest entries.
     pub async fn outbox_list(&self, limit: u32) -> Result<Vec<OutboxEntry>> {
-        reading!(self, |tx| {
+        asking!(self, |tx| {
             let select =
                 "SELECT id, at, project_id, topic, object, document FROM outbox ORDER BY id LIMIT $1";
             let rows = query(select).bind(i64::from(limit)).fetch_all(&mut **tx).await?;

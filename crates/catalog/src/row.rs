@@ -43,19 +43,15 @@ pub(crate) trait Columns {
 
     /// A word of a closed list.
     fn word<T>(&self, column: &str, parse: impl Fn(&str) -> Option<T>) -> Result<T, Fault> {
-        let word = self.text(column)?;
-        parse(&word).ok_or_else(|| damaged(column, &word))
+        word_of(column, &self.text(column)?, parse)
     }
 
     fn json<T: DeserializeOwned>(&self, column: &str) -> Result<T, Fault> {
-        let text = self.text(column)?;
-        serde_json::from_str(&text).map_err(|_| damaged(column, &text))
+        json_of(column, &self.text(column)?)
     }
 
     fn maybe_json<T: DeserializeOwned>(&self, column: &str) -> Result<Option<T>, Fault> {
-        self.maybe_text(column)?
-            .map(|text| serde_json::from_str(&text).map_err(|_| damaged(column, &text)))
-            .transpose()
+        self.maybe_text(column)?.map(|text| json_of(column, &text)).transpose()
     }
 }
 
@@ -75,6 +71,16 @@ impl Columns for AnyRow {
     fn maybe_integer(&self, column: &str) -> Result<Option<i64>, Fault> {
         Ok(self.try_get(column)?)
     }
+}
+
+/// A word of a closed list, as it is stored.
+pub(crate) fn word_of<T>(column: &str, word: &str, parse: impl Fn(&str) -> Option<T>) -> Result<T, Fault> {
+    parse(word).ok_or_else(|| damaged(column, word))
+}
+
+/// A document, from the text it is stored as.
+pub(crate) fn json_of<T: DeserializeOwned>(column: &str, text: &str) -> Result<T, Fault> {
+    serde_json::from_str(text).map_err(|_| damaged(column, text))
 }
 
 /// A document as it is stored.

@@ -12,7 +12,7 @@ use crate::audit::{AuditEvent, audit_in_tx};
 use crate::fault::{Fault, damaged};
 use crate::identity::{Role, maybe_project_id};
 use crate::row::Columns;
-use crate::transaction::{reading, writing};
+use crate::transaction::{asking, writing};
 
 /// A session's row; like a token it is shown once and stored as a digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,7 +98,11 @@ impl Catalog {
     /// Whom a session speaks for that has not expired at `now`. One for a project in which the user
     /// has no role any more speaks for nobody.
     pub async fn session_by_digest(&self, digest: &str, now: Timestamp) -> Result<Option<Bearer>> {
-        reading!(self, |tx| {
+        let seen = self.inner.bearers.now(now);
+        if let Some(bearer) = self.inner.bearers.find(digest, seen) {
+            return Ok(Some(bearer));
+        }
+        let found: Option<Bearer> = asking!(self, |tx| {
             let select = "SELECT s.id, s.origin, s.user_id, s.project_id, s.domain_scoped, s.role_max,
                     s.methods, s.issued, s.expires, a.role AS assigned, u.name AS user_name, u.domain_id,
                     u.domain_admin, p.name AS project_name,
@@ -112,7 +116,11 @@ impl Catalog {
             let credential = Credential::Session { id: row.text("id")?, origin: row.text("origin")? };
             let methods = row.text("methods")?;
             Ok(Some(Bearer::from_row(&row, credential, row.maybe_time("expires")?, &methods)?))
-        })
+        })?;
+        if let Some(bearer) = &found {
+            self.inner.bearers.keep(digest, bearer, seen);
+        }
+        Ok(found)
     }
 
     /// Ends a session and all that was made from it.

@@ -7,7 +7,7 @@ use strongroom_core::time::to_micros;
 use strongroom_core::{Error, ErrorKind, Result};
 
 use crate::fault::Fault;
-use crate::transaction::{reading, writing};
+use crate::transaction::{asking, reading, writing};
 use crate::{Catalog, Tx};
 
 /// A known text sealed with the key of the first start; only the same key opens it.
@@ -19,7 +19,7 @@ pub(crate) const REPOSITORY_ID: &str = "repository.id";
 impl Catalog {
     /// Whether no project exists yet: the very first start.
     pub async fn is_empty(&self) -> Result<bool> {
-        reading!(self, |tx| {
+        asking!(self, |tx| {
             let projects: i64 = query_scalar("SELECT COUNT(*) FROM projects").fetch_one(&mut **tx).await?;
             Ok(projects == 0)
         })

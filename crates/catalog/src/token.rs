@@ -12,7 +12,7 @@ use crate::fault::Fault;
 use crate::identity::{Role, project_id};
 use crate::row::Columns;
 use crate::session::{Bearer, Credential};
-use crate::transaction::{reading, writing};
+use crate::transaction::{asking, writing};
 use crate::{Catalog, Tx};
 
 /// A token's row; the token itself is shown once, at its creation, and stored nowhere.
@@ -40,7 +40,11 @@ impl Catalog {
     /// Whom a token speaks for that exists and has not expired at `now`. One for a project in which
     /// the user has no role any more speaks for nobody.
     pub async fn token_by_digest(&self, digest: &str, now: Timestamp) -> Result<Option<Bearer>> {
-        reading!(self, |tx| {
+        let seen = self.inner.bearers.now(now);
+        if let Some(bearer) = self.inner.bearers.find(digest, seen) {
+            return Ok(Some(bearer));
+        }
+        let found: Option<Bearer> = asking!(self, |tx| {
             let select = "SELECT t.id, t.user_id, t.project_id, 0 AS domain_scoped, t.role AS role_max,
                     t.created AS issued, t.expires, a.role AS assigned, u.name AS user_name, u.domain_id,
                     u.domain_admin, p.name AS project_name, p.domain_name
@@ -51,12 +55,16 @@ impl Catalog {
             let Some(row) = row else { return Ok(None) };
             let credential = Credential::Token(row.text("id")?);
             Ok(Some(Bearer::from_row(&row, credential, row.maybe_time("expires")?, "token")?))
-        })
+        })?;
+        if let Some(bearer) = &found {
+            self.inner.bearers.keep(digest, bearer, seen);
+        }
+        Ok(found)
     }
 
     /// The tokens of a project, oldest first, expired ones too.
     pub async fn token_list(&self, project: &ProjectId) -> Result<Vec<TokenRow>> {
-        reading!(self, |tx| {
+        asking!(self, |tx| {
             let select = "SELECT id, digest, user_id, project_id, role, name, created, expires
                  FROM tokens WHERE project_id = $1 ORDER BY created, id";
             query(select)

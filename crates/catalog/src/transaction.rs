@@ -1,7 +1,7 @@
 //! How a public function becomes one transaction: begin, work, commit, and again when the database
 //! gave it up for the sake of another one.
 //!
-//! `writing!` and `reading!` are macros because a closure that borrows the transaction cannot yet be
+//! `writing!`, `reading!` and `asking!` are macros because a closure that borrows the transaction cannot yet be
 //! shown to be `Send`, and every future of this crate has to be.
 
 use std::time::Duration;
@@ -10,7 +10,9 @@ use sqlx::{Any, Transaction};
 use strongroom_core::{Error, Result};
 
 use crate::Catalog;
+use crate::dialect::ACQUIRE_TIMEOUT;
 use crate::fault::Fault;
+use crate::turns::Turn;
 
 /// A transaction; never leaves the crate. Dropping it undoes it.
 pub(crate) type Tx = Transaction<'static, Any>;
@@ -27,14 +29,16 @@ macro_rules! writing {
         let mut tries = 0;
         loop {
             let written: Result<_, $crate::fault::Fault> = async {
-                let mut transaction = $catalog.begin_write().await?;
-                let worked: Result<_, $crate::fault::Fault> = {
-                    let $tx = &mut transaction;
-                    async { $body }.await
-                };
-                $crate::transaction::conclude(transaction, worked).await
+                let mut writing = $catalog.begin_write().await?;
+                let worked: Result<_, $crate::fault::Fault> = async {
+                    let $tx = writing.tx()?;
+                    $body
+                }
+                .await;
+                writing.conclude(worked).await
             }
             .await;
+            $catalog.inner.bearers.note_write();
             match written {
                 Ok(value) => break Ok(value),
                 Err(fault) => {
@@ -62,15 +66,56 @@ macro_rules! reading {
     }};
 }
 
-pub(crate) use {reading, writing};
+/// Runs a body of one statement that answers `Result<_, Fault>`. One statement is an unchanging view
+/// by itself: a transaction around it would only cost the ways to the database to begin and to end it.
+macro_rules! asking {
+    ($catalog:expr, |$connection:ident| $body:expr) => {{
+        let asked: Result<_, $crate::fault::Fault> = async {
+            let mut pooled = $catalog.inner.readers.acquire().await?;
+            let $connection = &mut pooled;
+            async { $body }.await
+        }
+        .await;
+        asked.map_err(strongroom_core::Error::from)
+    }};
+}
+
+pub(crate) use {asking, reading, writing};
 
 impl Catalog {
-    pub(crate) async fn begin_write(&self) -> Result<Tx, Fault> {
-        Ok(self.inner.writers.begin_with(self.inner.dialect.begin_write()).await?)
+    pub(crate) async fn begin_write(&self) -> Result<Writing, Fault> {
+        let begin = self.inner.writers.begin_with(self.inner.dialect.begin_write());
+        match &self.inner.turns {
+            Some(turns) => Ok(Writing::Turn(turns.take(ACQUIRE_TIMEOUT, begin).await?)),
+            None => Ok(Writing::Alone(begin.await?)),
+        }
     }
 
     pub(crate) async fn begin_read(&self) -> Result<Tx, Fault> {
         Ok(self.inner.readers.begin_with(self.inner.dialect.begin_read()).await?)
+    }
+}
+
+/// Where a body writes: in a transaction of its own, or in its turn of one that is shared.
+pub(crate) enum Writing {
+    Alone(Tx),
+    Turn(Turn),
+}
+
+impl Writing {
+    pub(crate) fn tx(&mut self) -> Result<&mut Tx, Fault> {
+        match self {
+            Self::Alone(tx) => Ok(tx),
+            Self::Turn(turn) => turn.tx(),
+        }
+    }
+
+    /// Answers what worked when it is committed, and undoes what did not.
+    pub(crate) async fn conclude<T>(self, worked: Result<T, Fault>) -> Result<T, Fault> {
+        match self {
+            Self::Alone(tx) => conclude(tx, worked).await,
+            Self::Turn(turn) => turn.conclude(worked).await,
+        }
     }
 }
 

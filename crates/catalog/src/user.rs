@@ -13,7 +13,7 @@ use crate::audit::{AuditEvent, audit_in_tx};
 use crate::fault::Fault;
 use crate::identity::{Assignment, Role, User, project_from_row};
 use crate::row::Columns;
-use crate::transaction::{reading, writing};
+use crate::transaction::{asking, writing};
 use crate::{Catalog, Tx};
 
 impl Catalog {
@@ -25,7 +25,7 @@ impl Catalog {
     }
 
     pub async fn user_find(&self, id: &UserId) -> Result<Option<User>> {
-        reading!(self, |tx| {
+        asking!(self, |tx| {
             let select = "SELECT id, name, domain_id, password_hash, domain_admin FROM users WHERE id = $1";
             let row = query(select).bind(id.as_str()).fetch_optional(&mut **tx).await?;
             row.as_ref().map(user_from_row).transpose()
@@ -34,7 +34,7 @@ impl Catalog {
 
     /// The users of one name, of whatever domain.
     pub async fn users_by_name(&self, name: &str) -> Result<Vec<User>> {
-        reading!(self, |tx| {
+        asking!(self, |tx| {
             let select = "SELECT id, name, domain_id, password_hash, domain_admin
                  FROM users WHERE name = $1 ORDER BY domain_id";
             query(select).bind(name).fetch_all(&mut **tx).await?.iter().map(user_from_row).collect()
@@ -43,7 +43,7 @@ impl Catalog {
 
     /// The users of a domain, by name.
     pub async fn user_list(&self, domain_id: &str) -> Result<Vec<User>> {
-        reading!(self, |tx| {
+        asking!(self, |tx| {
             let select = "SELECT id, name, domain_id, password_hash, domain_admin
                  FROM users WHERE domain_id = $1 ORDER BY name";
             query(select).bind(domain_id).fetch_all(&mut **tx).await?.iter().map(user_from_row).collect()
@@ -122,7 +122,7 @@ impl Catalog {
 
     /// What one user may do, by the name of the project.
     pub async fn assignments_of_user(&self, user: &UserId) -> Result<Vec<Assignment>> {
-        reading!(self, |tx| {
+        asking!(self, |tx| {
             let select = "SELECT a.user_id, u.name AS user_name, a.role, p.id, p.name, p.domain_id,
                         p.domain_name, q.manual_backups_max
                  FROM role_assignments a JOIN users u ON u.id = a.user_id

@@ -3,19 +3,18 @@
 
 use jiff::Timestamp;
 use serde_json::Value;
-use sqlx::any::AnyRow;
 use sqlx::query;
 use strongroom_core::Result;
 use strongroom_core::id::BackupId;
 use strongroom_core::job::{Fence, JobKind, JobState};
 use strongroom_core::time::to_micros;
-use strongroom_core::verification::{Level, Outcome, Verification};
+use strongroom_core::verification::Verification;
 
 use crate::Catalog;
 use crate::audit::{AuditEvent, audit_in_tx};
-use crate::fault::{Fault, fenced};
+use crate::fault::fenced;
 use crate::job::end_in_tx;
-use crate::row::{Columns, to_json};
+use crate::row::to_json;
 use crate::transaction::writing;
 
 impl Catalog {
@@ -51,16 +50,4 @@ impl Catalog {
             audit_in_tx(tx, &self.inner, audit).await
         })
     }
-}
-
-/// The verification beside a backup's row; all of its columns are null when there is none.
-pub(crate) fn verification_from_row(row: &AnyRow) -> Result<Option<Verification>, Fault> {
-    let Some(at) = row.maybe_time("verified_at")? else { return Ok(None) };
-    Ok(Some(Verification {
-        level: row.word("verified_level", |word| Level::parse(word).ok())?,
-        outcome: row.word("verified_outcome", Outcome::from_word)?,
-        at,
-        findings: row.json("verified_findings")?,
-        drill: row.maybe_json("verified_drill")?,
-    }))
 }

@@ -42,6 +42,9 @@ pub const FILES_BESIDE_CONNECTIONS: usize = 512;
 pub const REQUESTS_MAX: usize = 256;
 /// Contents of backups read at once, each by a thread of its own; more wait.
 pub const STREAMS_MAX: usize = 64;
+/// How long, and of how many, it is remembered whom a credential speaks for while nothing is written.
+pub const BEARER_MEMORY_MS: i64 = 1_000;
+pub const BEARERS_MAX: usize = 1_024;
 /// A caller that takes nothing of its answer for so long is gone.
 pub const STALLED_READER_TIMEOUT_MS: u64 = 60_000;
 

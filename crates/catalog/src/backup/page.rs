@@ -12,9 +12,10 @@ use strongroom_core::time::{from_micros, to_micros};
 use strongroom_core::{Error, Field, Result};
 
 use super::{backup_from_row, select_backup};
+use crate::dialect::Spelled;
 use crate::fault::Fault;
 use crate::row::{Columns, to_integer};
-use crate::transaction::reading;
+use crate::transaction::{asking, reading};
 use crate::{Catalog, Tx};
 
 /// Which backups to list; an absent field lets all through.
@@ -55,7 +56,7 @@ impl fmt::Display for Cursor {
     }
 }
 
-const PAGE: &str = select_backup!(
+const PAGE: Spelled = select_backup!(
     "WHERE b.project_id = $1 AND (b.created, b.id) < ($2, $3)
          AND ($4 IS NULL OR b.kind = $4) AND ($5 IS NULL OR b.state = $5)
          AND b.created >= $6 AND b.created <= $7
@@ -63,7 +64,7 @@ const PAGE: &str = select_backup!(
 );
 /// The project is asked of the instance, once: asked of each backup it would tempt SQLite into
 /// walking all backups of the project.
-const PAGE_OF_INSTANCE: &str = select_backup!(
+const PAGE_OF_INSTANCE: Spelled = select_backup!(
     "WHERE b.instance_id = $9 AND (b.created, b.id) < ($2, $3)
          AND EXISTS (SELECT 1 FROM instances i WHERE i.id = $9 AND i.project_id = $1)
          AND ($4 IS NULL OR b.kind = $4) AND ($5 IS NULL OR b.state = $5)
@@ -81,7 +82,7 @@ pub struct BackupSlice {
 /// The statements of one kind of list. Places are passed over in an index, without a look at the
 /// rows unless a word of them is asked for; only what is shown is read.
 struct Statements {
-    slice: &'static str,
+    slice: Spelled,
     count: &'static str,
 }
 
@@ -186,9 +187,9 @@ impl Catalog {
         after: Option<&Cursor>,
         limit: u32,
     ) -> Result<Vec<Backup>> {
-        reading!(self, |tx| {
+        asking!(self, |tx| {
             let sql = if filter.instance.is_some() { PAGE_OF_INSTANCE } else { PAGE };
-            let page = page_query(sql, project, filter, after, limit);
+            let page = page_query(self.inner.dialect.spell(sql), project, filter, after, limit);
             let rows: Vec<AnyRow> = page.fetch_all(&mut **tx).await?;
             rows.iter().map(backup_from_row).collect()
         })
@@ -219,7 +220,7 @@ impl Catalog {
             if !owned_in_tx(tx, project, filter).await? {
                 return Ok(BackupSlice::default());
             }
-            let slice = filter.bind_list(filter.statements().slice, project);
+            let slice = filter.bind_list(self.inner.dialect.spell(filter.statements().slice), project);
             let slice = filter.bind_words(slice.bind(i64::from(limit)).bind(place));
             let found: Vec<AnyRow> = slice.fetch_all(&mut **tx).await?;
             let rows: Vec<Backup> = found.iter().map(backup_from_row).collect::<Result<_, Fault>>()?;
@@ -270,7 +271,7 @@ mod tests {
 
         for (sql, arguments, index) in [(PAGE, 8, "backup_project"), (PAGE_OF_INSTANCE, 9, "backup_instance")]
         {
-            let plan = query_plan(&pool, sql, arguments).await;
+            let plan = query_plan(&pool, sql.sqlite, arguments).await;
             let search =
                 plan.iter().any(|line| line.contains("SEARCH b USING INDEX") && line.contains(index));
             let sorts = plan.iter().any(|line| line.contains("TEMP B-TREE"));
@@ -294,7 +295,7 @@ mod tests {
                 let walk = if by_words { "INDEX" } else { "COVERING INDEX" };
                 let walk = format!("SEARCH backups USING {walk} {index} (");
                 let words = if by_words { 2 } else { 0 };
-                let slice = query_plan(&pool, statements.slice, 5 + words).await;
+                let slice = query_plan(&pool, statements.slice.sqlite, 5 + words).await;
                 let count = query_plan(&pool, statements.count, 3 + words).await;
                 let walks = |plan: &[String]| plan.iter().any(|line| line.contains(&walk));
                 let scans = |plan: &[String]| plan.iter().any(|line| line.starts_with("SCAN"));

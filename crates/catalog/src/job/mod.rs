@@ -21,7 +21,7 @@ use crate::fault::{Fault, damaged};
 use crate::hints::tell_workers_in_tx;
 use crate::identity::maybe_project_id;
 use crate::row::{Columns, to_json};
-use crate::transaction::{reading, writing};
+use crate::transaction::{asking, writing};
 use crate::{Catalog, Inner, Tx};
 
 pub use end::CancelAsked;
@@ -78,7 +78,7 @@ impl Catalog {
 
     /// A job of the project.
     pub async fn job_find(&self, project: &ProjectId, id: &JobId) -> Result<Option<Job>> {
-        reading!(self, |tx| {
+        asking!(self, |tx| {
             let select = concat!("SELECT ", job_columns!(), " FROM jobs WHERE id = $1 AND project_id = $2");
             let row =
                 query(select).bind(id.as_str()).bind(project.as_str()).fetch_optional(&mut **tx).await?;
@@ -89,7 +89,7 @@ impl Catalog {
     /// Whether there ever was a job for this backup. Jobs stay when their backup is gone, so a backup
     /// with a job and without a row was deleted.
     pub async fn backup_had_job(&self, backup: &BackupId) -> Result<bool> {
-        reading!(self, |tx| {
+        asking!(self, |tx| {
             let select = "SELECT COUNT(*) FROM jobs WHERE backup_id = $1";
             let jobs: i64 = query_scalar(select).bind(backup.as_str()).fetch_one(&mut **tx).await?;
             Ok(jobs > 0)
@@ -98,7 +98,7 @@ impl Catalog {
 
     /// For workers, and for work on the whole repository, which may belong to no project.
     pub async fn job_by_id(&self, id: &JobId) -> Result<Option<Job>> {
-        reading!(self, |tx| {
+        asking!(self, |tx| {
             let select = concat!("SELECT ", job_columns!(), " FROM jobs WHERE id = $1");
             let row = query(select).bind(id.as_str()).fetch_optional(&mut **tx).await?;
             row.as_ref().map(job_from_row).transpose()
@@ -107,7 +107,7 @@ impl Catalog {
 
     /// The newest jobs of a project, newest first.
     pub async fn job_list(&self, project: &ProjectId, filter: &JobFilter, limit: u32) -> Result<Vec<Job>> {
-        reading!(self, |tx| {
+        asking!(self, |tx| {
             let select = concat!(
                 "SELECT ",
                 job_columns!(),
@@ -128,7 +128,7 @@ impl Catalog {
 
     /// The newest jobs that belong to no project, newest first.
     pub async fn repository_job_list(&self, filter: &JobFilter, limit: u32) -> Result<Vec<Job>> {
-        reading!(self, |tx| {
+        asking!(self, |tx| {
             let select = concat!(
                 "SELECT ",
                 job_columns!(),
@@ -148,7 +148,7 @@ impl Catalog {
 
     /// The recorded steps of a job, in the order they were recorded.
     pub async fn job_steps(&self, id: &JobId) -> Result<Vec<JobStep>> {
-        reading!(self, |tx| {
+        asking!(self, |tx| {
             let select = "SELECT attempt, name, at, output FROM job_steps WHERE job_id = $1 ORDER BY ordinal";
             let rows = query(select).bind(id.as_str()).fetch_all(&mut **tx).await?;
             rows.iter().map(step_from_row).collect()

@@ -19,7 +19,7 @@ use crate::fault::{Fault, damaged};
 use crate::identity::project_id;
 use crate::instance::require_live_in_tx;
 use crate::row::Columns;
-use crate::transaction::{reading, writing};
+use crate::transaction::{asking, writing};
 use crate::{Catalog, Inner, Tx};
 
 pub use due::{DueStart, Started};
@@ -64,7 +64,7 @@ const LOCK: Spelled = select_for_update!(select_policy!("WHERE instance_id = $1"
 impl Catalog {
     /// What somebody set for the instance.
     pub async fn policy_find(&self, project: &ProjectId, instance: &InstanceId) -> Result<Option<PolicyRow>> {
-        reading!(self, |tx| {
+        asking!(self, |tx| {
             let found = query(OF_INSTANCE).bind(instance.as_str()).bind(project.as_str());
             found.fetch_optional(&mut **tx).await?.as_ref().map(policy_from_row).transpose()
         })
@@ -72,7 +72,7 @@ impl Catalog {
 
     /// Every policy of a project.
     pub async fn policy_list(&self, project: &ProjectId) -> Result<Vec<PolicyRow>> {
-        reading!(self, |tx| {
+        asking!(self, |tx| {
             let select = select_policy!("WHERE project_id = $1 ORDER BY instance_id");
             let rows = query(select).bind(project.as_str()).fetch_all(&mut **tx).await?;
             rows.iter().map(policy_from_row).collect()
@@ -81,7 +81,7 @@ impl Catalog {
 
     /// The newest automated backup that was begun.
     pub async fn policy_last_start(&self, instance: &InstanceId) -> Result<Option<StartRow>> {
-        reading!(self, |tx| {
+        asking!(self, |tx| {
             let select = "SELECT due, started, backup_id FROM policy_starts
                  WHERE instance_id = $1 ORDER BY due DESC LIMIT 1";
             let found = query(select).bind(instance.as_str()).fetch_optional(&mut **tx).await?;
@@ -131,7 +131,7 @@ impl Catalog {
 
     /// Policies that owe a start, by instance, after the given one.
     pub async fn policy_page(&self, after: Option<&InstanceId>, limit: u32) -> Result<Vec<PolicyRow>> {
-        reading!(self, |tx| {
+        asking!(self, |tx| {
             let select = select_policy!(
                 "WHERE instance_id > $1 AND next_due IS NOT NULL ORDER BY instance_id LIMIT $2"
             );

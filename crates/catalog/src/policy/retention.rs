@@ -20,7 +20,7 @@ use crate::audit::{AuditEvent, audit_in_tx};
 use crate::dialect::{Spelled, select_for_update};
 use crate::fault::{Fault, damaged};
 use crate::row::Columns;
-use crate::transaction::{reading, writing};
+use crate::transaction::{asking, reading, writing};
 use crate::{Catalog, Inner, Tx, job};
 
 /// A backup, and what becomes of it.
@@ -86,7 +86,7 @@ impl Catalog {
         now: Timestamp,
         limit: u32,
     ) -> Result<Vec<InstanceId>> {
-        reading!(self, |tx| {
+        asking!(self, |tx| {
             let ids: Vec<String> = query_scalar(CANDIDATES)
                 .bind(after.map_or("", InstanceId::as_str))
                 .bind(to_micros(now))
