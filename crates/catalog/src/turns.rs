@@ -139,3 +139,135 @@ impl Turn {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use sqlx::AnyPool;
+
+    use super::*;
+    use crate::dialect::Dialect;
+
+    const TIMEOUT: Duration = Duration::from_secs(30);
+
+    struct File {
+        writers: AnyPool,
+        readers: AnyPool,
+        turns: Turns,
+        begun: AtomicU32,
+        _folder: tempfile::TempDir,
+    }
+
+    impl File {
+        async fn new() -> Arc<Self> {
+            let folder = tempfile::tempdir().unwrap();
+            let url = format!("sqlite://{}", folder.path().join("catalog.db").display());
+            let (writers, readers) = Dialect::Sqlite.connect(&url).await.unwrap();
+            query("CREATE TABLE notes (note INTEGER PRIMARY KEY)").execute(&writers).await.unwrap();
+            let begun = AtomicU32::new(0);
+            Arc::new(Self { writers, readers, turns: Turns::default(), begun, _folder: folder })
+        }
+
+        async fn take(&self) -> Result<Turn, Fault> {
+            let begin = async {
+                self.begun.fetch_add(1, Ordering::Relaxed);
+                self.writers.begin_with("BEGIN IMMEDIATE").await
+            };
+            self.turns.take(TIMEOUT, begin).await
+        }
+
+        async fn write(self: Arc<Self>, note: i64) -> Result<(), Fault> {
+            let mut turn = self.take().await?;
+            let worked = insert(&mut turn, note).await;
+            turn.conclude(worked).await
+        }
+
+        async fn notes(&self) -> Vec<i64> {
+            sqlx::query_scalar("SELECT note FROM notes ORDER BY note").fetch_all(&self.readers).await.unwrap()
+        }
+    }
+
+    async fn insert(turn: &mut Turn, note: i64) -> Result<(), Fault> {
+        query("INSERT INTO notes VALUES ($1)").bind(note).execute(&mut **turn.tx()?).await?;
+        Ok(())
+    }
+
+    /// Starts writers that have to wait for a turn that is held, in this order.
+    async fn queue(file: &Arc<File>, notes: &[i64]) -> Vec<tokio::task::JoinHandle<Result<(), Fault>>> {
+        let mut writers = Vec::new();
+        for note in notes {
+            writers.push(tokio::spawn(file.clone().write(*note)));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        writers
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn who_waited_together_ends_together_and_a_failure_is_ones_own() {
+        let file = File::new().await;
+        let mut first = file.take().await.unwrap();
+        insert(&mut first, 0).await.unwrap();
+        let writers = queue(&file, &[1, 0, 2]).await;
+        assert_eq!(file.notes().await, [0; 0], "nobody sees what has not ended");
+        first.conclude(Ok(())).await.unwrap();
+        let mut ends = Vec::new();
+        for writer in writers {
+            ends.push(writer.await.unwrap().is_ok());
+        }
+        assert_eq!(ends, [true, false, true], "the second one's row exists already");
+        assert_eq!(file.notes().await, [0, 1, 2]);
+        assert!(file.begun.load(Ordering::Relaxed) <= 2, "four writers, and no transaction for each");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn who_goes_away_in_the_middle_undoes_their_own_and_keeps_nobody_waiting() {
+        let file = File::new().await;
+        let mut first = file.take().await.unwrap();
+        insert(&mut first, 0).await.unwrap();
+        let writers = queue(&file, &[1]).await;
+        drop(first);
+        for writer in writers {
+            tokio::time::timeout(TIMEOUT, writer).await.unwrap().unwrap().unwrap();
+        }
+        assert_eq!(file.notes().await, [1]);
+
+        // The last one of all: nobody comes who could clear up.
+        let mut alone = file.take().await.unwrap();
+        insert(&mut alone, 5).await.unwrap();
+        drop(alone);
+        tokio::time::timeout(TIMEOUT, file.clone().write(2)).await.unwrap().unwrap();
+        assert_eq!(file.notes().await, [1, 2]);
+    }
+
+    /// What SQLite does by itself when its disk is full.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn d02_what_the_database_took_back_is_answered_to_nobody_as_done() {
+        let file = File::new().await;
+        let mut first = file.take().await.unwrap();
+        insert(&mut first, 0).await.unwrap();
+        let before = queue(&file, &[1]).await;
+        let spoiler = {
+            let file = file.clone();
+            tokio::spawn(async move {
+                let mut turn = file.take().await.unwrap();
+                query("ROLLBACK").execute(&mut **turn.tx().unwrap()).await.unwrap();
+                turn.conclude::<()>(Err(sqlx::Error::PoolTimedOut.into())).await
+            })
+        };
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let after = queue(&file, &[2]).await;
+        let first = first.conclude(Ok(())).await;
+        assert!(spoiler.await.unwrap().is_err());
+        let mut told = if first.is_ok() { vec![0] } else { Vec::new() };
+        for (note, writer) in [1, 2].into_iter().zip(before.into_iter().chain(after)) {
+            if writer.await.unwrap().is_ok() {
+                told.push(note);
+            }
+        }
+        assert_eq!(file.notes().await, told, "done is what was told as done");
+        assert!(!told.contains(&1), "it shared the transaction that was taken back");
+        file.clone().write(7).await.unwrap();
+        assert!(file.notes().await.contains(&7));
+    }
+}
