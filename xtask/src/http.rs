@@ -54,12 +54,18 @@ impl Client {
 
     /// Sends and insists on a success; answers the parsed body.
     pub(crate) fn json(&mut self, method: &str, path: &str, body: &str) -> anyhow::Result<serde_json::Value> {
+        let answer = self.success(method, path, body)?;
+        serde_json::from_str(&answer.body)
+            .with_context(|| format!("the answer to {method} {path} is no JSON"))
+    }
+
+    /// Sends and insists on a success, whatever is answered.
+    pub(crate) fn success(&mut self, method: &str, path: &str, body: &str) -> anyhow::Result<Answer> {
         let answer = self.send(method, path, body)?;
         if !(200..300).contains(&answer.status) {
             bail!("{method} {path} was answered {}: {}", answer.status, answer.body);
         }
-        serde_json::from_str(&answer.body)
-            .with_context(|| format!("the answer to {method} {path} is no JSON"))
+        Ok(answer)
     }
 
     fn compose(&self, method: &str, path: &str, body: &str, token: &str) -> String {

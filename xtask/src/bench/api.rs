@@ -5,6 +5,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::io::{Seek, SeekFrom, Write as _};
 use std::net::TcpListener;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use serde::Deserialize;
 
-use super::{ApiOptions, machine, page};
+use super::{ApiOptions, machine, meter, page};
 use crate::http::Client;
 use crate::room::{self, Room};
 use crate::{interrupt, process, say, workspace};
@@ -22,6 +23,9 @@ use crate::{interrupt, process, say, workspace};
 const SCENES: [(u32, u32); 2] = [(10, 1), (100_000, 1_000)];
 /// One backup at a time is allowed on an instance, so this many creates are measured at most.
 const INSTANCES: u32 = 3_000;
+
+const HEAD: &str = "| Backups in the catalog | Projects | Request | Per second | Median ms | 99 % below ms \
+    | Server, µs each | Clients, µs each |\n";
 
 /// What was put into the catalog before the server started again.
 #[derive(Deserialize)]
@@ -35,6 +39,9 @@ struct Series {
     name: &'static str,
     latencies: Vec<Duration>,
     elapsed: Duration,
+    /// Processor time of the server and of the clients.
+    server_cpu_s: f64,
+    clients_cpu_s: f64,
 }
 
 pub(crate) fn run(options: &ApiOptions) -> anyhow::Result<()> {
@@ -46,20 +53,36 @@ pub(crate) fn run(options: &ApiOptions) -> anyhow::Result<()> {
         options.clients,
         options.seconds
     );
-    text += "| Backups in the catalog | Projects | Request | Per second | Median ms | 99 % below ms |\n";
-    text += "|---:|---:|---|---:|---:|---:|\n";
+    text += HEAD;
+    text += "|---:|---:|---|---:|---:|---:|---:|---:|\n";
+    let mut notes = String::new();
     for (backups, projects) in SCENES {
         say::step(format_args!("{backups} backups in {projects} projects"));
-        for series in measure(options, &program, backups, projects)? {
+        let scene = measure(options, &program, backups, projects)?;
+        for series in &scene.series {
             let row = series.row(backups, projects);
             say::note(row.trim_end());
             text += &row;
         }
+        let note = scene.note(backups);
+        say::note(note.trim_end());
+        notes += &note;
     }
-    page::publish(&text, options.write.then_some("api"))
+    page::publish(&format!("{text}\n{notes}"), options.write.then_some("api"))
 }
 
-fn measure(options: &ApiOptions, program: &Path, backups: u32, projects: u32) -> anyhow::Result<Vec<Series>> {
+/// What was measured with one catalog.
+struct Scene {
+    series: Vec<Series>,
+    /// Of the server, at its greatest.
+    peak_bytes: u64,
+    creates_per_s: f64,
+    bytes_per_create: u64,
+    /// Writes of as many bytes as a create that the disk makes durable, one after another.
+    syncs_per_s: f64,
+}
+
+fn measure(options: &ApiOptions, program: &Path, backups: u32, projects: u32) -> anyhow::Result<Scene> {
     let scratch = tempfile::Builder::new().prefix("strongroom-bench-").tempdir()?;
     let data_dir = scratch.path().join("data");
     let silent = TcpListener::bind("127.0.0.1:0").context("a port that accepts and says nothing")?;
@@ -69,19 +92,73 @@ fn measure(options: &ApiOptions, program: &Path, backups: u32, projects: u32) ->
     let populated = populate(&data_dir, &project_id, silent.local_addr()?.port(), backups, projects)?;
     let room = Room::start(program, &data_dir)?;
 
-    let backups_path = format!("/rds/v1/{project_id}/backups");
-    let status_path = format!("/rds/v1/{project_id}/jobs/{}", populated.job);
-    let status = load("status of a job", options, &room, |client, _| {
-        client.json("GET", &status_path, "").map(|_| true)
-    })?;
-    let list = load("list", options, &room, |client, _| client.json("GET", &backups_path, "").map(|_| true))?;
-    let create = load("create", options, &room, |client, number| {
+    let job = &populated.job;
+    let reads = [
+        ("v1: status of a job", format!("/rds/v1/{project_id}/jobs/{job}")),
+        ("v3: status of a job", format!("/v3/{project_id}/jobs?id={job}")),
+        ("v1: list", format!("/rds/v1/{project_id}/backups")),
+        ("v3: list", format!("/v3/{project_id}/backups?instance_id={project_id}in03&limit=100")),
+    ];
+    let mut series = Vec::new();
+    for (name, path) in &reads {
+        series.push(load(name, options, &room, |client, _| client.success("GET", path, "").map(|_| true))?);
+    }
+    let written_before = written_bytes(room.pid())?;
+    let path = format!("/rds/v1/{project_id}/backups");
+    let create = load("v1: create", options, &room, |client, number| {
         let Some(node) = populated.nodes.get(number) else { return Ok(false) };
         let body = serde_json::json!({"backup": {"name": format!("bench-{number}"), "instance": node}});
-        client.json("POST", &backups_path, &body.to_string()).map(|_| true)
+        client.success("POST", &path, &body.to_string()).map(|_| true)
     })?;
+    let written = written_bytes(room.pid())? - written_before;
+    let creates_per_s = create.per_second();
+    let bytes_per_create = written / u64::try_from(create.latencies.len().max(1))?;
+    series.push(create);
+    let peak_bytes = meter::peak_bytes(room.pid())?;
     room.stop()?;
-    Ok(vec![create, list, status])
+    let syncs_per_s = syncs_per_second(scratch.path(), bytes_per_create, options.seconds)?;
+    Ok(Scene { series, peak_bytes, creates_per_s, bytes_per_create, syncs_per_s })
+}
+
+/// Bytes that a process gave to the disk.
+fn written_bytes(pid: u32) -> anyhow::Result<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/io")).context("what the server wrote")?;
+    let line = text.lines().find_map(|line| line.strip_prefix("write_bytes: "));
+    line.context("no write_bytes")?.trim().parse().context("write_bytes is a number")
+}
+
+/// How often the disk makes a write of this size durable, one after another, over a file that has its
+/// room already: what a database's log does.
+fn syncs_per_second(folder: &Path, bytes: u64, seconds: u64) -> anyhow::Result<f64> {
+    const WRITES_IN_FILE: u64 = 64;
+    let piece = vec![7_u8; usize::try_from(bytes.max(1))?];
+    let mut file = fs::File::create(folder.join("syncs"))?;
+    for _ in 0..WRITES_IN_FILE {
+        file.write_all(&piece)?;
+    }
+    file.sync_all()?;
+    let (begun, mut syncs) = (Instant::now(), 0_u64);
+    while begun.elapsed() < Duration::from_secs(seconds) {
+        interrupt::check()?;
+        file.seek(SeekFrom::Start(syncs % WRITES_IN_FILE * bytes))?;
+        file.write_all(&piece)?;
+        file.sync_data()?;
+        syncs += 1;
+    }
+    Ok(count(usize::try_from(syncs)?) / begun.elapsed().as_secs_f64())
+}
+
+impl Scene {
+    fn note(&self, backups: u32) -> String {
+        format!(
+            "With {backups} backups: a create writes {} KiB; alone, the disk makes {:.0} such writes durable \
+             a second, so creates reach {:.0} % of that. The server's memory at its greatest: {} MiB.\n",
+            self.bytes_per_create / 1024,
+            self.syncs_per_s,
+            100.0 * self.creates_per_s / self.syncs_per_s,
+            self.peak_bytes / (1024 * 1024)
+        )
+    }
 }
 
 /// Fills the catalog file through the catalog's own code, while no server runs.
@@ -124,6 +201,8 @@ fn load(
     request: impl Fn(&mut Client, usize) -> anyhow::Result<bool> + Sync,
 ) -> anyhow::Result<Series> {
     let number = AtomicUsize::new(0);
+    let cpu = || Ok::<_, anyhow::Error>((meter::tree_cpu_s(room.pid())?, meter::own_cpu_s()?));
+    let before = cpu()?;
     let begun = Instant::now();
     let deadline = begun + Duration::from_secs(options.seconds);
     let client_loop = || -> anyhow::Result<Vec<Duration>> {
@@ -144,24 +223,38 @@ fn load(
         clients.into_iter().map(|client| client.join().expect("clients report errors")).collect::<Vec<_>>()
     });
     let elapsed = begun.elapsed();
+    let after = cpu()?;
     let mut latencies = Vec::new();
     for result in results {
         latencies.extend(result?);
     }
     latencies.sort_unstable();
-    Ok(Series { name, latencies, elapsed })
+    Ok(Series {
+        name,
+        latencies,
+        elapsed,
+        server_cpu_s: after.0 - before.0,
+        clients_cpu_s: after.1 - before.1,
+    })
 }
 
 impl Series {
+    fn per_second(&self) -> f64 {
+        count(self.latencies.len()) / self.elapsed.as_secs_f64()
+    }
+
     fn row(&self, backups: u32, projects: u32) -> String {
+        let each = |cpu_s: f64| cpu_s * 1_000_000.0 / count(self.latencies.len().max(1));
         let mut row = String::new();
         let _ = writeln!(
             row,
-            "| {backups} | {projects} | {} | {:.0} | {:.2} | {:.2} |",
+            "| {backups} | {projects} | {} | {:.0} | {:.2} | {:.2} | {:.0} | {:.0} |",
             self.name,
-            count(self.latencies.len()) / self.elapsed.as_secs_f64(),
+            self.per_second(),
             self.quantile_ms(50),
-            self.quantile_ms(99)
+            self.quantile_ms(99),
+            each(self.server_cpu_s),
+            each(self.clients_cpu_s)
         );
         row
     }
@@ -184,7 +277,13 @@ mod tests {
     #[test]
     fn quantiles_are_taken_from_the_sorted_latencies() {
         let latencies = (1..=100).map(Duration::from_millis).collect();
-        let series = Series { name: "x", latencies, elapsed: Duration::from_secs(2) };
-        assert_eq!(series.row(10, 1), "| 10 | 1 | x | 50 | 51.00 | 100.00 |\n");
+        let series = Series {
+            name: "x",
+            latencies,
+            elapsed: Duration::from_secs(2),
+            server_cpu_s: 0.01,
+            clients_cpu_s: 0.002,
+        };
+        assert_eq!(series.row(10, 1), "| 10 | 1 | x | 50 | 51.00 | 100.00 | 100 | 20 |\n");
     }
 }

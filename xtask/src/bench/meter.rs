@@ -136,6 +136,11 @@ fn waited_for_cpu_s() -> anyhow::Result<f64> {
     ticks(&stat("self")?, 13..15)
 }
 
+/// Of this program alone.
+pub(crate) fn own_cpu_s() -> anyhow::Result<f64> {
+    ticks(&stat("self")?, 11..13)
+}
+
 /// Peak resident memory of a process since it started or since [`forget_peak`].
 pub(crate) fn peak_bytes(pid: u32) -> anyhow::Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;

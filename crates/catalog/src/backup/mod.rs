@@ -61,6 +61,25 @@ macro_rules! select_backup {
 }
 pub(crate) use select_backup;
 
+/// A page of backups as one column of one row, a line for each. The order of lines is nobody's promise.
+macro_rules! select_backups {
+    ($($rest:expr),+) => {
+        $crate::dialect::Spelled {
+            sqlite: concat!(
+                "SELECT group_concat(backup, char(10)) AS backups FROM (",
+                $crate::backup::select_backup!(@ "json_object", $($rest),+),
+                ") AS page"
+            ),
+            postgres: concat!(
+                "SELECT string_agg(backup, chr(10)) AS backups FROM (",
+                $crate::backup::select_backup!(@ "json_build_object", $($rest),+),
+                ") AS page"
+            ),
+        }
+    };
+}
+pub(crate) use select_backups;
+
 /// The columns of a backup in the forms they are stored in; documents within are texts still.
 #[derive(Deserialize)]
 struct StoredBackup<'a> {
@@ -146,10 +165,21 @@ impl Catalog {
     }
 }
 
+/// Newest first, equal times by id.
+fn backups_from_row(row: &AnyRow) -> Result<Vec<Backup>, Fault> {
+    let lines = row.maybe_text("backups")?.unwrap_or_default();
+    let mut backups: Vec<Backup> = lines.lines().map(backup_from_text).collect::<Result<_, Fault>>()?;
+    backups.sort_by(|one, other| (other.created, &other.id).cmp(&(one.created, &one.id)));
+    Ok(backups)
+}
+
 fn backup_from_row(row: &AnyRow) -> Result<Backup, Fault> {
-    let text = row.text("backup")?;
+    backup_from_text(&row.text("backup")?)
+}
+
+fn backup_from_text(text: &str) -> Result<Backup, Fault> {
     let stored: StoredBackup<'_> =
-        serde_json::from_str(&text).map_err(|error| damaged("backup", &error.to_string()))?;
+        serde_json::from_str(text).map_err(|error| damaged("backup", &error.to_string()))?;
     let attempt_id =
         stored.attempt_id.map(|id| AttemptId::parse(&id).map_err(|_| damaged("attempt_id", &id)));
     Ok(Backup {
