@@ -19,8 +19,9 @@
 //!
 //! # Rules
 //!
-//! * One public function is one transaction; what it answers is on the disk. No transaction type
-//!   leaves this crate, so no row stays locked while bytes of a backup move.
+//! * One public function is one transaction, on a file its turn in one that is shared (`turns`); what
+//!   it answers is on the disk. No transaction type leaves this crate, so no row stays locked while
+//!   bytes of a backup move.
 //! * Whatever a worker changes about a job carries the job's [`Fence`](strongroom_core::job::Fence)
 //!   and changes exactly one row, or the answer is `Fenced` and nothing was changed.
 //! * States move by compare-and-set; partial unique indexes and checks hold the same rules again.
