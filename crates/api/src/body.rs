@@ -89,6 +89,7 @@ fn field(path: &str) -> Field {
         "keep_days" => Field::KeepDays,
         "start_time" => Field::StartTime,
         "period" => Field::Period,
+        "tags" => Field::Tags,
         "" => Field::Body,
         _ => Field::Other,
     }

@@ -49,10 +49,11 @@ type Taken = fn(&Map<String, Value>) -> bool;
 /// One body as each document of the native API.
 fn documents(bytes: &[u8]) -> bool {
     let Ok(object) = body::parse(bytes) else { return false };
-    let documents: [Taken; 13] = [
+    let documents: [Taken; 14] = [
         keeps::<wire::InstanceRequest>,
         keeps::<wire::BackupRequest>,
         keeps::<wire::PolicyRequest>,
+        keeps::<wire::TagsRequest>,
         keeps::<wire::CheckRequest>,
         keeps::<wire::ForgetRequest>,
         keeps::<wire::ContentRequest>,

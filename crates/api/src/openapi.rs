@@ -1,6 +1,8 @@
 //! The OpenAPI documents, made from the table of operations of each dialect. They are committed
 //! under `docs/openapi`, and compared by a test with the router and with what is committed.
 
+use std::ops::RangeInclusive;
+
 use serde_json::{Map, Value, json};
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
@@ -17,14 +19,97 @@ pub(crate) fn collect<T: ToSchema + PartialSchema>(out: &mut Schemas) {
     T::schemas(out);
 }
 
+/// What a parameter of a query may be. Bounds and words are those of the parser that reads it.
+#[derive(Clone, Copy)]
+enum Form {
+    Text,
+    Whole {
+        least: u64,
+        most: u64,
+        default: Option<u64>,
+    },
+    Word(&'static [&'static str]),
+    /// As RFC 3339 has it, in whole seconds; clients may leave the colon or the zone out.
+    Moment,
+    Day,
+    Flag,
+}
+
+/// A parameter behind the question mark.
+#[derive(Clone, Copy)]
+pub(crate) struct Param {
+    name: &'static str,
+    meaning: &'static str,
+    form: Form,
+    is_needed: bool,
+}
+
+pub(crate) const fn text(name: &'static str, meaning: &'static str) -> Param {
+    Param { name, meaning, form: Form::Text, is_needed: false }
+}
+
+pub(crate) const fn whole(name: &'static str, meaning: &'static str, bounds: RangeInclusive<u64>) -> Param {
+    let form = Form::Whole { least: *bounds.start(), most: *bounds.end(), default: None };
+    Param { name, meaning, form, is_needed: false }
+}
+
+pub(crate) const fn word(name: &'static str, meaning: &'static str, words: &'static [&'static str]) -> Param {
+    Param { name, meaning, form: Form::Word(words), is_needed: false }
+}
+
+pub(crate) const fn moment(name: &'static str, meaning: &'static str) -> Param {
+    Param { name, meaning, form: Form::Moment, is_needed: false }
+}
+
+pub(crate) const fn day(name: &'static str, meaning: &'static str) -> Param {
+    Param { name, meaning, form: Form::Day, is_needed: false }
+}
+
+pub(crate) const fn flag(name: &'static str, meaning: &'static str) -> Param {
+    Param { name, meaning, form: Form::Flag, is_needed: false }
+}
+
+impl Param {
+    pub(crate) const fn needed(self) -> Self {
+        Self { is_needed: true, ..self }
+    }
+
+    /// What a whole number is when it is absent.
+    pub(crate) const fn or(self, default: u64) -> Self {
+        let form = match self.form {
+            Form::Whole { least, most, .. } => Form::Whole { least, most, default: Some(default) },
+            other => other,
+        };
+        Self { form, ..self }
+    }
+
+    fn schema(&self) -> Value {
+        match self.form {
+            Form::Text => json!({ "type": "string" }),
+            Form::Whole { least, most, default: None } => {
+                json!({ "type": "integer", "format": "int64", "minimum": least, "maximum": most })
+            }
+            Form::Whole { least, most, default: Some(default) } => json!({
+                "type": "integer", "format": "int64", "minimum": least, "maximum": most, "default": default,
+            }),
+            Form::Word(words) => json!({ "type": "string", "enum": words }),
+            Form::Moment => json!({
+                "type": "string", "format": "date-time",
+                "pattern": r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(Z|[+-]\d{2}:?\d{2})?$",
+            }),
+            Form::Day => json!({ "type": "string", "format": "date" }),
+            Form::Flag => json!({ "type": "boolean", "default": false }),
+        }
+    }
+}
+
 /// One route as its document tells it.
 #[derive(Clone, Copy)]
 pub(crate) struct Operation {
     path: &'static str,
     method: &'static str,
     summary: &'static str,
-    /// Name and meaning of each query parameter; all are optional.
-    query: &'static [(&'static str, &'static str)],
+    query: &'static [Param],
     request: Option<&'static str>,
     status: &'static str,
     /// Schema name, or a media type when the answer is no document.
@@ -71,7 +156,7 @@ impl Operation {
         Self { status, ..self }
     }
 
-    pub(crate) const fn with_query(self, query: &'static [(&'static str, &'static str)]) -> Self {
+    pub(crate) const fn with_query(self, query: &'static [Param]) -> Self {
         Self { query, ..self }
     }
 
@@ -99,9 +184,10 @@ fn parameters(of: &Operation) -> Vec<Value> {
     let in_path = of.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
     let in_path = in_path
         .map(|name| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }));
-    let in_query = of.query.iter().map(|(name, meaning)| {
+    let in_query = of.query.iter().map(|param| {
         json!({
-            "name": name, "in": "query", "required": false, "description": meaning, "schema": { "type": "string" },
+            "name": param.name, "in": "query", "required": param.is_needed, "description": param.meaning,
+            "schema": param.schema(),
         })
     });
     in_path.chain(in_query).collect()

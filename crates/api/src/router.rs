@@ -55,6 +55,9 @@ const V3: &[Route] = &[
     ("/v3.1/{project_id}/instances/recovery", &["post"], || post(v3::restores::recover)),
     ("/v3/{project_id}/instances/{instance_id}/restore-time", &["get"], || get(v3::restores::times)),
     ("/v3/{project_id}/instances/{instance_id}/tasklist/detail", &["get"], || get(v3::tasks::of_instance)),
+    ("/v3/{project_id}/instances/{instance_id}/tags", &["get"], || get(v3::tags::show)),
+    ("/v3/{project_id}/instances/{instance_id}/tags/action", &["post"], || post(v3::tags::change)),
+    ("/v3/{project_id}/tags", &["get"], || get(v3::tags::of_project)),
     ("/v3/{project_id}/datastores/{engine}", &["get"], || get(v3::offers::datastores)),
     ("/v3/{project_id}/flavors/{engine}", &["get"], || get(v3::offers::flavors)),
     ("/v3/{project_id}/storage-type/{engine}", &["get"], || get(v3::offers::storage_types)),
@@ -85,6 +88,9 @@ const NATIVE: &[Route] = &[
     ("/strongroom/v1/instances/{instance}/check", &["post"], || post(native::instances::check)),
     ("/strongroom/v1/instances/{instance}/policy", &["get", "put"], || {
         get(native::policies::show).put(native::policies::set)
+    }),
+    ("/strongroom/v1/instances/{instance}/tags", &["get", "put"], || {
+        get(native::tags::show).put(native::tags::set)
     }),
     ("/strongroom/v1/retention/resume", &["post"], || post(native::policies::resume)),
     ("/strongroom/v1/backups", &["get", "post"], || get(native::backups::list).post(native::backups::create)),

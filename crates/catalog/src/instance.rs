@@ -18,7 +18,7 @@ use crate::fault::{Fault, damaged};
 use crate::identity::project_id;
 use crate::row::Columns;
 use crate::transaction::{asking, writing};
-use crate::{Catalog, Inner, Tx, policy};
+use crate::{Catalog, Inner, Tx, policy, tag};
 
 macro_rules! select_instance {
     ($($rest:literal),+) => {
@@ -155,6 +155,7 @@ impl Catalog {
                 .with_hint("Wait for its end, or cancel it.")
                 .into());
             }
+            tag::end_in_tx(tx, id).await?;
             policy::end_in_tx(tx, id).await?;
             query("UPDATE instances SET state = 'retired', password_sealed = '', updated = $2 WHERE id = $1")
                 .bind(id.as_str())

@@ -8,7 +8,7 @@ use crate::Catalog;
 use crate::transaction::reading;
 
 /// The rule, and the statement that finds the rows breaking it.
-const RULES: [(&str, &str); 9] = [
+const RULES: [(&str, &str); 10] = [
     (
         "every BUILDING backup has a live job of its own",
         "SELECT b.id FROM backups b WHERE b.state = 'building' AND NOT EXISTS (
@@ -44,6 +44,11 @@ const RULES: [(&str, &str); 9] = [
         "a policy belongs to the project of its instance, which is not retired",
         "SELECT p.instance_id FROM policies p JOIN instances i ON i.id = p.instance_id
          WHERE i.project_id <> p.project_id OR i.state = 'retired'",
+    ),
+    (
+        "a tag belongs to the project of its instance, which is not retired",
+        "SELECT t.instance_id FROM instance_tags t JOIN instances i ON i.id = t.instance_id
+         WHERE i.project_id <> t.project_id OR i.state = 'retired'",
     ),
     (
         "every automated backup was begun for one moment",

@@ -6,6 +6,7 @@
 //! |---|---|---|
 //! | projects, users and their roles, tokens and sessions (digests), access keys (sealed) | who may do what | no: they are issued anew |
 //! | instances, their passwords sealed | where the sources are | partly: manifests name them, passwords are typed again |
+//! | tags of instances | what people file them under | no: they are set anew |
 //! | backups that are COMPLETED | what callers see and ask for | yes, all of them |
 //! | backups BUILDING, FAILED or DELETING, and jobs | durable wishes and work in progress | no: work in progress ends with the catalog |
 //! | policies, and what was begun by them | when backups begin by themselves, how long they stay | no: they are set anew |
@@ -29,7 +30,7 @@
 //!   caller may ask what time a shared database has, and count from there.
 //! * Hints between processes are never needed: whoever misses one finds the work by polling.
 //! * Transactions lock rows in one order, so that they cannot wait for one another in a circle:
-//!   instance, policy, job, backup, quota, outbox, audit head.
+//!   instance, tags, policy, job, backup, quota, outbox, audit head.
 //!
 //! It must never know HTTP, an engine, or a byte of a backup.
 
@@ -56,6 +57,7 @@ mod seal;
 mod server;
 mod session;
 mod setting;
+mod tag;
 mod token;
 mod transaction;
 mod turns;

@@ -39,6 +39,8 @@ pub enum Field {
     Period,
     /// The hour in which a policy begins its backups.
     StartTime,
+    /// The tags of an instance.
+    Tags,
     /// A query parameter or a native field without a type of its own.
     Other,
 }

@@ -5,6 +5,7 @@ use crate::limits;
 use crate::member::MemberPath;
 use crate::network::SourceNetworks;
 use crate::policy::{StartWindow, Weekdays};
+use crate::tag::{TagKey, TagValue, TagsWanted};
 use crate::text::{BackupName, Description, InstanceName};
 
 /// A name, and a parser that may be fed anything: it must not panic, nor take more memory than is in
@@ -20,6 +21,7 @@ pub const TARGETS: &[Target] = &[
     ("core-member-path", member_path),
     ("core-networks", networks),
     ("core-policies", policies),
+    ("core-tags", tags),
     ("core-texts", texts),
 ];
 
@@ -35,6 +37,23 @@ fn policies(bytes: &[u8]) -> bool {
         assert_eq!(Weekdays::parse(&days.to_string()).as_ref().ok(), Some(days), "{text:?}");
     }
     window.is_ok() || start.is_ok() || days.is_ok()
+}
+
+/// A filter that is taken admits what it names, and a key that is taken can be asked for.
+fn tags(bytes: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(bytes) else { return false };
+    let (key, value) = (TagKey::parse(text), TagValue::parse(text));
+    if let (Ok(key), Ok(value)) = (&key, &value) {
+        let held = [(key.clone(), value.clone())].into();
+        for filter in [text.to_owned(), format!("{text}="), format!("{text}={text}")] {
+            assert!(TagsWanted::parse(&filter).is_ok_and(|wanted| wanted.admits(&held)), "{filter:?}");
+        }
+    }
+    let is_filter = TagsWanted::parse(text).is_ok_and(|wanted| {
+        assert_eq!(wanted.is_empty(), text.is_empty());
+        true
+    });
+    key.is_ok() || value.is_ok() || is_filter
 }
 
 fn texts(bytes: &[u8]) -> bool {

@@ -24,6 +24,7 @@ pub mod progress;
 pub mod restore;
 pub mod retention;
 pub mod size;
+pub mod tag;
 pub mod text;
 pub mod time;
 pub mod verification;

@@ -17,6 +17,10 @@ pub const TASK_ROWS_MAX: u64 = 50;
 pub const INSTANCE_TASKS_MAX: u32 = 100;
 /// Backups that one call may delete (contract section 3.12).
 pub const DELETE_IDS_MAX: usize = 50;
+/// Tags of one instance; their keys and values, in Unicode scalar values (contract section 3.21).
+pub const TAGS_MAX: usize = 20;
+pub const TAG_KEY_CHARS_MAX: usize = 128;
+pub const TAG_VALUE_CHARS_MAX: usize = 255;
 /// Rooms that a new instance may be asked to have, in GB (contract section 3.5).
 pub const VOLUME_GB_MIN: u64 = 40;
 pub const VOLUME_GB_MAX: u64 = 4_000;

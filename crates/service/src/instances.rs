@@ -10,6 +10,7 @@ use strongroom_core::engine::{CancelToken, EngineKind, Probe, Source, TlsMode};
 use strongroom_core::id::{InstanceId, LineageId, NodeId};
 use strongroom_core::instance::{Instance, InstanceState};
 use strongroom_core::size::ByteSize;
+use strongroom_core::tag::{Tags, TagsWanted};
 use strongroom_core::text::InstanceName;
 use strongroom_core::{Error, ErrorKind, Result};
 
@@ -44,6 +45,7 @@ pub struct InstancesWanted {
     pub id: Option<String>,
     pub name: Option<NameWanted>,
     pub engine: Option<EngineKind>,
+    pub tags: TagsWanted,
     /// Of a sort that no instance here ever is: the list is empty.
     pub is_of_no_sort: bool,
     pub offset: u64,
@@ -58,7 +60,7 @@ pub enum NameWanted {
 }
 
 impl InstancesWanted {
-    fn admits(&self, instance: &Instance) -> bool {
+    fn admits(&self, instance: &Instance, tags: &Tags) -> bool {
         let name = instance.name.as_str();
         let is_named = match &self.name {
             None => true,
@@ -69,13 +71,22 @@ impl InstancesWanted {
             && !self.is_of_no_sort
             && self.id.as_ref().is_none_or(|id| id == instance.id.as_str())
             && self.engine.is_none_or(|engine| engine == instance.engine)
+            && self.tags.admits(tags)
     }
 }
 
-/// A part of a list of instances, each with what is known about it, and the length of the list.
+/// An instance with what is known about it.
+#[derive(Debug, Clone)]
+pub struct ListedInstance {
+    pub instance: Instance,
+    pub facts: InstanceFacts,
+    pub tags: Tags,
+}
+
+/// A part of a list of instances, and the length of the list.
 #[derive(Debug, Clone)]
 pub struct InstanceSlice {
-    pub rows: Vec<(Instance, InstanceFacts)>,
+    pub rows: Vec<ListedInstance>,
     pub total: u64,
     /// What the backups of the one that was asked for by its id cost.
     pub stored_bytes: Option<ByteSize>,
@@ -162,7 +173,12 @@ impl Service {
             Some(id) => self.instance_of_id(scope, id).await?.into_iter().collect(),
             None => self.catalog().instance_list(scope.project()).await?,
         };
-        let found: Vec<Instance> = found.into_iter().filter(|instance| wanted.admits(instance)).collect();
+        let asked = found.first().filter(|_| wanted.id.is_some()).map(|instance| &instance.id);
+        let mut tags =
+            if found.is_empty() { BTreeMap::new() } else { self.tags_of_list(scope, asked).await? };
+        let none = Tags::new();
+        let admitted = |instance: &Instance| wanted.admits(instance, tags.get(&instance.id).unwrap_or(&none));
+        let found: Vec<Instance> = found.into_iter().filter(admitted).collect();
         let total = found.len() as u64;
         let place = usize::try_from(wanted.offset).unwrap_or(usize::MAX);
         let rows = usize::try_from(wanted.limit).unwrap_or(usize::MAX);
@@ -177,11 +193,12 @@ impl Service {
         } else {
             self.catalog().instance_facts(scope.project(), only).await?
         };
-        let with_facts = |instance: Instance| {
-            let known = facts.get(&instance.id).copied().unwrap_or_default();
-            (instance, known)
+        let listed = |instance: Instance| ListedInstance {
+            facts: facts.get(&instance.id).copied().unwrap_or_default(),
+            tags: tags.remove(&instance.id).unwrap_or_default(),
+            instance,
         };
-        Ok(InstanceSlice { rows: page.into_iter().map(with_facts).collect(), total, stored_bytes })
+        Ok(InstanceSlice { rows: page.into_iter().map(listed).collect(), total, stored_bytes })
     }
 
     /// The registered instance that has exactly this id.

@@ -36,6 +36,7 @@ mod sandbox;
 mod schedule;
 mod shared_time;
 mod signature;
+mod tags;
 mod tokens;
 pub mod work;
 
@@ -46,7 +47,7 @@ pub use downloads::{Download, DownloadClaim, DownloadLink};
 pub use engines::Engines;
 pub use failure::{KINDS, code_of, kind_of};
 pub use identity::{Action, Caller, Scope};
-pub use instances::{Added, InstanceSlice, InstancesWanted, NameWanted, NewInstance};
+pub use instances::{Added, InstanceSlice, InstancesWanted, ListedInstance, NameWanted, NewInstance};
 pub use jobs::{JobDetail, JobRow, JobRows, JobsWanted};
 pub use login::{DomainRef, LogIn, ProjectRef, Proof, ScopeWish, Turned, UserRef};
 pub use measures::Measurement;

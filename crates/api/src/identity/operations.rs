@@ -1,9 +1,9 @@
 //! What the document of the Keystone subset tells of each route.
 
 use super::wire;
-use crate::openapi::{Collect, Operation, collect, delete, get, post};
+use crate::openapi::{Collect, Operation, Param, collect, delete, get, post, text};
 
-const BY_NAME: &[(&str, &str)] = &[("name", "Only the one of this name")];
+const BY_NAME: &[Param] = &[text("name", "Only the one of this name")];
 
 pub(crate) const OPERATIONS: &[Operation] = &[
     get("/v3", "Which version of the identity API this is", "VersionAnswer").for_everybody(),

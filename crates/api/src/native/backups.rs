@@ -18,8 +18,8 @@ use super::{Answer, Refusal, reference};
 use crate::app::App;
 use crate::body;
 
-const LIMIT_DEFAULT: u32 = 100;
-const LIMIT_MAX: u32 = 1000;
+pub(super) const LIMIT_DEFAULT: u32 = 100;
+pub(super) const LIMIT_MAX: u32 = 1000;
 
 /// The answer to work that goes on after it.
 pub(crate) fn accepted(job_id: &strongroom_core::id::JobId) -> Response {

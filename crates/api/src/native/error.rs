@@ -88,6 +88,7 @@ fn field(kind: ErrorKind) -> Option<&'static str> {
         Field::KeepDays => Some("keep_days"),
         Field::Period => Some("period"),
         Field::StartTime => Some("start_time"),
+        Field::Tags => Some("tags"),
         Field::Other => None,
     }
 }

@@ -19,8 +19,16 @@ use super::wire::{JobList, JobView, SCHEMA};
 use super::{Answer, Refusal, reference};
 use crate::app::App;
 
-const LIMIT_DEFAULT: u32 = 50;
-const LIMIT_MAX: u32 = 500;
+pub(super) const LIMIT_DEFAULT: u32 = 50;
+pub(super) const LIMIT_MAX: u32 = 500;
+/// Words of the filter.
+pub(super) const STATES: &[&str] = &[
+    JobState::Ready.word(),
+    JobState::Leased.word(),
+    JobState::Succeeded.word(),
+    JobState::Failed.word(),
+    JobState::Cancelled.word(),
+];
 const EVENT_INTERVAL: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Deserialize)]

@@ -10,6 +10,7 @@ mod operations;
 pub(crate) mod policies;
 mod reference;
 pub(crate) mod repository;
+pub(crate) mod tags;
 pub(crate) mod tokens;
 pub(crate) mod views;
 pub mod wire;

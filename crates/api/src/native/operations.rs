@@ -1,29 +1,34 @@
 //! What the document of the native API tells of each route, and of the pages that are for everybody.
 
-use super::wire;
-use crate::openapi::{Collect, Operation, collect, delete, get, post, put};
+use strongroom_core::limits::KEEP_DAYS_MAX;
 
-const LIST_QUERY: &[(&str, &str)] = &[
-    ("instance", "Only backups of this instance: its id, its node's id or its name"),
-    ("after", "The `next` of the page before"),
-    ("limit", "Rows of a page, 1 to 1000; 100 when absent"),
-];
-const LINK_QUERY: &[(&str, &str)] = &[
-    ("project", "Project of the backup"),
-    ("user", "Who asked for the link"),
-    ("content", "Digest that tells the archive from every other"),
-    ("expires", "Until when the link is good, seconds since the epoch"),
-    ("signature", "Over the file and all of these"),
-];
-const JOBS_QUERY: &[(&str, &str)] = &[
-    ("state", "Only jobs in this state: ready, leased, succeeded, failed, cancelled"),
-    ("limit", "Rows, 1 to 500; 50 when absent"),
-];
+use super::{backups, jobs, wire};
+use crate::openapi::{Collect, Operation, Param, collect, delete, flag, get, post, put, text, whole, word};
 
-const POLICY_QUERY: &[(&str, &str)] = &[
-    ("explain", "true: for each backup of the instance, why it is still here and when it goes"),
-    ("keep_days", "Explain as if automated backups were kept for so many days, 0 to 732"),
-    ("remove_automated", "true, with keep_days 0: as if the automated backups that exist were to go"),
+const LIST_QUERY: &[Param] = &[
+    text("instance", "Only backups of this instance: its id, its node's id or its name"),
+    text("after", "The `next` of the page before"),
+    whole("limit", "Rows of a page", 1..=backups::LIMIT_MAX as u64).or(backups::LIMIT_DEFAULT as u64),
+];
+const LINK_QUERY: &[Param] = &[
+    text("project", "Project of the backup"),
+    text("user", "Who asked for the link"),
+    text("content", "Digest that tells the archive from every other"),
+    text("expires", "Until when the link is good, seconds since the epoch"),
+    text("signature", "Over the file and all of these"),
+];
+const JOBS_QUERY: &[Param] = &[
+    word("state", "All when absent", jobs::STATES),
+    whole("limit", "Rows", 1..=jobs::LIMIT_MAX as u64).or(jobs::LIMIT_DEFAULT as u64),
+];
+const POLICY_QUERY: &[Param] = &[
+    flag("explain", "For each backup of the instance, why it is still here and when it goes"),
+    whole(
+        "keep_days",
+        "Explain as if automated backups were kept for so many days",
+        0..=KEEP_DAYS_MAX as u64,
+    ),
+    flag("remove_automated", "With keep_days 0: as if the automated backups that exist were to go"),
 ];
 
 pub(crate) const OPERATIONS: &[Operation] = &[
@@ -62,6 +67,9 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         "PolicyView",
     )
     .taking("PolicyRequest"),
+    get("/strongroom/v1/instances/{instance}/tags", "What an instance is filed under", "TagsView"),
+    put("/strongroom/v1/instances/{instance}/tags", "Set the tags: these, and no others", "TagsView")
+        .taking("TagsRequest"),
     post(
         "/strongroom/v1/retention/resume",
         "Say that the clock is right, after rules were held because it moved",
@@ -160,6 +168,8 @@ pub(crate) const SCHEMAS: Collect = |out| {
     collect::<wire::InstanceList>(out);
     collect::<wire::PolicyRequest>(out);
     collect::<wire::PolicyView>(out);
+    collect::<wire::TagsRequest>(out);
+    collect::<wire::TagsView>(out);
     collect::<wire::BackupRequest>(out);
     collect::<wire::BackupList>(out);
     collect::<wire::JobList>(out);

@@ -6,11 +6,13 @@
 //! that is misspelt would be ignored without a word otherwise.
 
 mod repository;
+mod tags;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 pub use repository::{NextSweepView, RepositoryView, SweepRequest};
+pub use tags::{TagEntry, TagsRequest, TagsView};
 
 /// Version of every document below; grows only when a field changes its meaning or goes away.
 pub const SCHEMA: u32 = 1;

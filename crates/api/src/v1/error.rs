@@ -95,6 +95,7 @@ fn parameter(field: Field) -> (u16, &'static str, &'static str) {
         | Field::Token
         | Field::Databases
         | Field::NewDatabaseName
+        | Field::Tags
         | Field::Other => (400, "RDS.0001", "Parameter error."),
     }
 }

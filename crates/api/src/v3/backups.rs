@@ -104,6 +104,10 @@ pub(super) fn wanted(params: &Params) -> Result<BackupsWanted> {
     })
 }
 
+/// Words of the filters.
+pub(super) const TYPES: &[&str] = &["auto", "manual", "fragment", "incremental"];
+pub(super) const STATUSES: &[&str] = &["BUILDING", "COMPLETED", "FAILED", "DELETING"];
+
 /// A kind, and whether it is one that no backup here ever has.
 fn kind(word: Option<&str>) -> Result<(Option<BackupType>, bool)> {
     match word {

@@ -92,6 +92,7 @@ fn parameter(field: Field) -> (u16, &'static str, &'static str) {
         | Field::User
         | Field::Tls
         | Field::Token
+        | Field::Tags
         | Field::Other => (400, "DBS.280001", "Parameter error."),
     }
 }

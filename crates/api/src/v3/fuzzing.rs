@@ -2,11 +2,12 @@
 
 use http::Uri;
 use strongroom_core::backup::InstanceRef;
-use strongroom_core::limits::{LIST_ROWS_MAX, TASK_ROWS_MAX};
+use strongroom_core::limits::{LIST_ROWS_MAX, TAGS_MAX, TASK_ROWS_MAX};
 use strongroom_core::restore::RestoreTarget;
+use strongroom_core::tag::Tags;
 use strongroom_core::text::{BackupName, InstanceName};
 
-use super::{backups, instances, restores, tasks};
+use super::{backups, instances, restores, tags, tasks};
 use crate::body;
 use crate::fuzzing::tells_no_value;
 use crate::query::Params;
@@ -36,7 +37,12 @@ pub(crate) fn bodies(bytes: &[u8]) -> bool {
         }
         assert!(wish.databases.iter().all(|(_, names)| !names.is_empty()));
     }
+    if let Ok(change) = tags::tag_change(&document) {
+        taken += 1;
+        assert!(change.applied_to(&Tags::new()).is_ok_and(|tags| tags.len() <= TAGS_MAX));
+    }
     tells_no_value(&document, |object| restores::new_instance(&object).map(|_| ()));
+    tells_no_value(&document, |object| tags::tag_change(&object).map(|_| ()));
     taken > 0
 }
 

@@ -4,11 +4,11 @@ use axum::extract::State;
 use axum::{Extension, Json};
 use http::Uri;
 use strongroom_core::engine::EngineKind;
-use strongroom_core::instance::Instance;
 use strongroom_core::limits::LIST_ROWS_MAX;
 use strongroom_core::policy::BackupPolicy;
+use strongroom_core::tag::TagsWanted;
 use strongroom_core::{Error, Field, Result};
-use strongroom_service::{InstanceFacts, InstancesWanted, NameWanted, Scope};
+use strongroom_service::{InstancesWanted, ListedInstance, NameWanted, Scope};
 
 use super::Answer;
 use super::backups::OFFSET_MAX;
@@ -24,12 +24,15 @@ pub(crate) async fn list(
     let wanted = wanted(&Params::of(&uri))?;
     let slice = app.service.instance_slice(&scope, &wanted).await?;
     let (policies, region) = (app.service.policy_list(&scope).await?, &app.settings.region);
-    let row = |(instance, facts): &(Instance, InstanceFacts)| {
-        let policy = policies.get(&instance.id).unwrap_or(&BackupPolicy::UNSET);
-        InstanceRow::new(instance, facts, policy, slice.stored_bytes, region)
+    let row = |listed: &ListedInstance| {
+        let policy = policies.get(&listed.instance.id).unwrap_or(&BackupPolicy::UNSET);
+        InstanceRow::new(listed, policy, slice.stored_bytes, region)
     };
     Ok(Json(InstanceList { instances: slice.rows.iter().map(row).collect(), total_count: slice.total }))
 }
+
+/// Words of a filter.
+pub(super) const TYPES: &[&str] = &["Single", "Ha", "Replica"];
 
 pub(super) fn wanted(params: &Params) -> Result<InstancesWanted> {
     let engine = params.text("datastore_type")?.map(EngineKind::parse).transpose()?;
@@ -38,15 +41,16 @@ pub(super) fn wanted(params: &Params) -> Result<InstancesWanted> {
         Some("Ha" | "Replica") => false,
         Some(_) => return Err(Error::parameter(Field::Other, "type: must be Single, Ha or Replica")),
     };
-    // Instances here are in no network of the cloud's, and have no tags.
+    // Instances here are in no network of the cloud's.
     let mut is_elsewhere = false;
-    for name in ["vpc_id", "subnet_id", "tags"] {
+    for name in ["vpc_id", "subnet_id"] {
         is_elsewhere |= params.text(name)?.is_some_and(|value| !value.is_empty());
     }
     Ok(InstancesWanted {
         id: params.text("id")?.map(str::to_owned),
         name: params.text("name")?.map(name).transpose()?,
         engine,
+        tags: params.text("tags")?.map_or(Ok(TagsWanted::default()), TagsWanted::parse)?,
         is_of_no_sort: !is_single || is_elsewhere,
         offset: params.number("offset", 0..=OFFSET_MAX)?.unwrap_or(0),
         limit: params.number("limit", 1..=LIST_ROWS_MAX)?.unwrap_or(LIST_ROWS_MAX),

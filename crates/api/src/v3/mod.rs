@@ -11,6 +11,7 @@ pub(crate) mod offers;
 mod operations;
 pub(crate) mod policies;
 pub(crate) mod restores;
+pub(crate) mod tags;
 pub(crate) mod tasks;
 mod wire;
 

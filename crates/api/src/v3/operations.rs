@@ -1,47 +1,59 @@
 //! What the document of the v3 dialect tells of each route.
 
-use super::wire;
-use crate::openapi::{Collect, Operation, collect, delete, get, post, put};
+use std::ops::RangeInclusive;
+
+use strongroom_core::limits::{LIST_ROWS_MAX, TASK_ROWS_MAX};
+
+use super::backups::OFFSET_MAX;
+use super::{backups, instances, tasks, wire};
+use crate::openapi::{
+    Collect, Operation, Param, collect, day, delete, get, moment, post, put, text, whole, word,
+};
 use crate::rds;
 
-const BACKUPS_QUERY: &[(&str, &str)] = &[
-    ("instance_id", "Backups of this instance; may be left out when backup_id is given"),
-    ("backup_id", "Only this one; whatever text names none lists none"),
-    ("backup_type", "auto, manual, fragment or incremental; all when absent"),
-    ("status", "BUILDING, COMPLETED, FAILED or DELETING; all when absent"),
-    ("offset", "Rows to pass over, 0 when absent"),
-    ("limit", "Rows of a page, 1 to 100; 100 when absent"),
-    ("begin_time", "Begun at this moment or later; goes with end_time"),
-    ("end_time", "Begun at this moment or before; goes with begin_time"),
+const OFFSET: Param = whole("offset", "Rows to pass over", 0..=OFFSET_MAX).or(0);
+const LIMIT: Param = whole("limit", "Rows of a page", 1..=LIST_ROWS_MAX).or(LIST_ROWS_MAX);
+const MILLIS: RangeInclusive<u64> = 0..=tasks::MILLIS_MAX;
+
+const BACKUPS_QUERY: &[Param] = &[
+    text("instance_id", "Backups of this instance; may be left out when backup_id is given"),
+    text("backup_id", "Only this one; whatever text names none lists none"),
+    word("backup_type", "All when absent", backups::TYPES),
+    word("status", "All when absent", backups::STATUSES),
+    OFFSET,
+    LIMIT,
+    moment("begin_time", "Begun at this moment or later; goes with end_time"),
+    moment("end_time", "Begun at this moment or before; goes with begin_time"),
 ];
-const FILES_QUERY: &[(&str, &str)] = &[("backup_id", "The backup; needed")];
-const INSTANCES_QUERY: &[(&str, &str)] = &[
-    ("id", "Only the one of this id; whatever text is none lists none"),
-    ("name", "Only the one of this name; after a leading asterisk a part of it"),
-    ("type", "Single, Ha or Replica"),
-    ("datastore_type", "MySQL, PostgreSQL or SQLServer, in any case"),
-    ("offset", "Rows to pass over, 0 when absent"),
-    ("limit", "Rows of a page, 1 to 100; 100 when absent"),
+const FILES_QUERY: &[Param] = &[text("backup_id", "The backup").needed()];
+const INSTANCES_QUERY: &[Param] = &[
+    text("id", "Only the one of this id; whatever text is none lists none"),
+    text("name", "Only the one of this name; after a leading asterisk a part of it"),
+    word("type", "All instances here are single ones", instances::TYPES),
+    word("datastore_type", "The engine, in any case", &["MySQL", "PostgreSQL", "SQLServer"]),
+    text("tags", "Only with all of these tags, key=value,other=value; a key without a value: with any"),
+    OFFSET,
+    LIMIT,
 ];
-const TASKS_QUERY: &[(&str, &str)] = &[
-    ("id", "Only this job"),
-    ("instance_id", "Only of this instance"),
-    ("name", "Only of this name"),
-    ("status", "Running, Completed or Failed"),
-    ("start_time", "Created at this moment or later, in milliseconds since 1970"),
-    ("end_time", "Created at this moment or before, in milliseconds since 1970"),
-    ("offset", "Rows to pass over, 0 when absent"),
-    ("limit", "Rows of a page, 1 to 50; 10 when absent"),
+const TASKS_QUERY: &[Param] = &[
+    text("id", "Only this job"),
+    text("instance_id", "Only of this instance"),
+    text("name", "Only of this name"),
+    word("status", "All when absent", tasks::STATUSES),
+    whole("start_time", "Created at this moment or later, in milliseconds since 1970", MILLIS),
+    whole("end_time", "Created at this moment or before, in milliseconds since 1970", MILLIS),
+    OFFSET,
+    whole("limit", "Rows of a page", 1..=TASK_ROWS_MAX).or(tasks::ROWS),
 ];
-const DETAIL_QUERY: &[(&str, &str)] = &[
-    ("start_time", "Created at this moment or later, in milliseconds since 1970; needed"),
-    ("end_time", "Created at this moment or before, in milliseconds since 1970"),
+const DETAIL_QUERY: &[Param] = &[
+    whole("start_time", "Created at this moment or later, in milliseconds since 1970", MILLIS).needed(),
+    whole("end_time", "Created at this moment or before, in milliseconds since 1970", MILLIS),
 ];
-const FLAVORS_QUERY: &[(&str, &str)] =
-    &[("version_name", "Only for this version"), ("spec_code", "Only of this code")];
-const STORAGE_QUERY: &[(&str, &str)] = &[("version_name", "For this version; needed")];
-const DATE_QUERY: &[(&str, &str)] = &[("date", "Only what reaches into this day, yyyy-mm-dd, UTC")];
-const JOB_QUERY: &[(&str, &str)] = &[("id", "The id of the job; needed")];
+const FLAVORS_QUERY: &[Param] =
+    &[text("version_name", "Only for this version"), text("spec_code", "Only of this code")];
+const STORAGE_QUERY: &[Param] = &[text("version_name", "For this version").needed()];
+const DATE_QUERY: &[Param] = &[day("date", "Only what reaches into this day, UTC")];
+const JOB_QUERY: &[Param] = &[text("id", "The id of the job").needed()];
 
 pub(crate) const OPERATIONS: &[Operation] = &[
     get("/v3/{project_id}/backups", "Backups, newest first, by pages", "BackupList")
@@ -73,6 +85,14 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         "InstanceJobs",
     )
     .with_query(DETAIL_QUERY),
+    get("/v3/{project_id}/instances/{instance_id}/tags", "The tags of an instance", "InstanceTags"),
+    post(
+        "/v3/{project_id}/instances/{instance_id}/tags/action",
+        "Put tags on an instance, or remove them",
+        "Nothing",
+    )
+    .taking("TagActionBody"),
+    get("/v3/{project_id}/tags", "Every key of a tag with all its values", "ProjectTags"),
     get("/v3/{project_id}/datastores/{engine}", "Versions of an engine", "DataStoreVersions"),
     get("/v3/{project_id}/flavors/{engine}", "Flavors: the one that there is", "FlavorList")
         .with_query(FLAVORS_QUERY),
@@ -100,6 +120,9 @@ pub(crate) const SCHEMAS: Collect = |out| {
     collect::<wire::RestoreToNewBody>(out);
     collect::<wire::RecoveryBody>(out);
     collect::<wire::RestoreTimes>(out);
+    collect::<wire::InstanceTags>(out);
+    collect::<wire::TagActionBody>(out);
+    collect::<wire::ProjectTags>(out);
     collect::<wire::InstanceJobs>(out);
     collect::<wire::DataStoreVersions>(out);
     collect::<wire::FlavorList>(out);

@@ -19,9 +19,9 @@ use crate::query::Params;
 use crate::rds::jobs::name;
 
 /// Rows of a page that does not say how many.
-const ROWS: u64 = 10;
+pub(super) const ROWS: u64 = 10;
 /// Later moments are no moments.
-const MILLIS_MAX: u64 = 253_402_207_200_000;
+pub(super) const MILLIS_MAX: u64 = 253_402_207_200_000;
 
 pub(crate) async fn list(
     State(app): State<App>,
@@ -66,6 +66,9 @@ fn named(text: &str) -> Option<(JobKind, EngineKind)> {
     let all = JobKind::ALL.into_iter().flat_map(|kind| EngineKind::ALL.map(|engine| (kind, engine)));
     all.into_iter().find(|(kind, engine)| name(*kind, *engine) == text)
 }
+
+/// Words of a filter.
+pub(super) const STATUSES: &[&str] = &["Running", "Completed", "Failed"];
 
 fn states(word: &str) -> Result<[JobState; 2]> {
     match word {

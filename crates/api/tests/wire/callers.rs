@@ -291,7 +291,8 @@ impl Stage {
             let instances = catalog.instance_list(project).await.unwrap();
             let (tokens, keys) =
                 (catalog.token_list(project).await.unwrap(), catalog.access_key_list(project).await.unwrap());
-            write!(rows, "{backups:?}{instances:?}{tokens:?}{keys:?}").unwrap();
+            let tags = catalog.tags_of_project(project).await.unwrap();
+            write!(rows, "{backups:?}{instances:?}{tokens:?}{keys:?}{tags:?}").unwrap();
         }
         rows
     }

@@ -195,3 +195,27 @@ async fn refused_calls_do_not_grow_the_page() {
     let series = 2 * 14;
     assert!(lines(page(&room).await.1.text()) <= before + series);
 }
+
+/// Words that begin as our metrics do.
+fn metrics_in(text: &str) -> BTreeSet<&str> {
+    let is_of_names = |c: char| c.is_ascii_lowercase() || c == '_';
+    text.split(|c| !is_of_names(c)).filter(|word| word.starts_with("strongroom_")).collect()
+}
+
+/// A rule about a metric that nobody tells never wakes anybody.
+#[tokio::test]
+async fn the_alert_rules_speak_of_metrics_that_there_are() {
+    let guides = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/guides");
+    let rules = std::fs::read_to_string(format!("{guides}/alerts.yml")).unwrap();
+    let guide = std::fs::read_to_string(format!("{guides}/alerts.md")).unwrap();
+    let told: BTreeSet<&str> = FROZEN.iter().map(|(name, ..)| *name).collect();
+    let asked = metrics_in(&rules);
+    assert!(asked.len() >= 8, "{asked:?}");
+    assert!(asked.is_subset(&told), "{:?}", asked.difference(&told));
+    let anchors = rules.split("runbook: docs/guides/alerts.md#").skip(1);
+    let anchors: Vec<&str> = anchors.map(|rest| rest.lines().next().unwrap()).collect();
+    assert_eq!(anchors.len(), rules.matches("- alert: ").count(), "each rule has a place to read on");
+    for anchor in anchors {
+        assert!(guide.contains(&format!("<a id=\"{anchor}\"></a>")), "{anchor}");
+    }
+}

@@ -343,7 +343,8 @@ impl Room {
             let tokens = self.catalog.token_list(project).await.unwrap();
             let audit = self.catalog.audit_list(project, 10_000).await.unwrap();
             let policies = self.catalog.policy_list(project).await.unwrap();
-            write!(rows, "{instances:?}{backups:?}{tokens:?}{policies:?}{audit:?}").unwrap();
+            let tags = self.catalog.tags_of_project(project).await.unwrap();
+            write!(rows, "{instances:?}{backups:?}{tokens:?}{policies:?}{tags:?}{audit:?}").unwrap();
         }
         rows
     }

@@ -40,6 +40,9 @@ async fn foreign(room: &Room) -> Foreign {
     let ask = Ask::post(&room.theirs.v1("/backups"), body.to_string()).token(&room.theirs.admin());
     let made = room.send(ask).await.json();
     complete(room).await;
+    let tag = r#"{"action":"create","tags":[{"key":"orders-tag","value":"orders"}]}"#;
+    let ask = Ask::post(&room.theirs.v3(&format!("/instances/{}/tags/action", instance.id)), tag);
+    assert_eq!(room.send(ask.token(&room.theirs.admin())).await.status, 200);
     let ask = Ask::post("/strongroom/v1/access-keys", "{}").token(&room.theirs.admin());
     let key = room.send(ask).await.json();
     let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
@@ -72,6 +75,27 @@ fn of_policies(room: &Room, theirs: &Foreign) -> Vec<(Ask, Ask)> {
         };
         let get = |id: &str| Ask::get(&format!("{before}/{id}{after}"));
         pairs.extend([(get(id), get(&absent)), (put(id), put(&absent))]);
+    }
+    pairs
+}
+
+/// The tags of a foreign instance and of none.
+fn of_tags(room: &Room, theirs: &Foreign) -> Vec<(Ask, Ask)> {
+    let (ours, id) = (room.ours.v3("/instances"), &theirs.instance);
+    let action = r#"{"action":"delete","tags":[{"key":"stage"}]}"#;
+    let replace = r#"{"tags":[]}"#;
+    let (absent, mut pairs) = ("0".repeat(id.len()), Vec::new());
+    for (method, before, after, body) in [
+        ("GET", ours.as_str(), "/tags", ""),
+        ("POST", &ours, "/tags/action", action),
+        ("GET", "/strongroom/v1/instances", "/tags", ""),
+        ("PUT", "/strongroom/v1/instances", "/tags", replace),
+    ] {
+        let ask = |id: &str| Ask {
+            body: body.as_bytes().to_vec(),
+            ..Ask::new(method, &format!("{before}/{id}{after}"))
+        };
+        pairs.push((ask(id), ask(&absent)));
     }
     pairs
 }
@@ -139,6 +163,7 @@ async fn a14_what_is_foreign_answers_as_what_is_not_there() {
     by_path("DELETE", "/strongroom/v1/access-keys", &theirs.access_key, "", "");
     by_path("GET", "/strongroom/v1/backups?instance=x", &theirs.instance, "", "");
     pairs.extend(of_policies(&room, &theirs));
+    pairs.extend(of_tags(&room, &theirs));
     for (foreign, absent) in pairs {
         let what = format!("{} {}", foreign.method, foreign.path);
         let (foreign, absent) = (probe(&room, foreign).await, probe(&room, absent).await);
@@ -156,6 +181,9 @@ async fn a14_lists_hold_what_is_ours_only() {
         room.ours.v1("/backups"),
         room.ours.v1("/instances"),
         room.ours.v1("/datastores/postgresql/versions"),
+        room.ours.v3("/instances"),
+        room.ours.v3("/instances?tags=orders-tag"),
+        room.ours.v3("/tags"),
         "/strongroom/v1/backups".to_owned(),
         "/strongroom/v1/instances".to_owned(),
         "/strongroom/v1/jobs".to_owned(),

@@ -63,6 +63,46 @@ async fn a14_a_foreign_backup_takes_as_long_as_an_absent_one() {
     assert!(welch(&taken).abs() < 4.5, "t = {}", welch(&taken));
 }
 
+/// As for backups, for whatever else has an id: by each dialect that looks at it.
+#[tokio::test]
+async fn a14_what_is_foreign_takes_as_long_as_what_is_absent() {
+    let room = room().await;
+    let instance = room.add_instance(&room.theirs, "orders").await;
+    let body = json!({ "backup": { "name": "nightly", "instance": instance.node_id.as_str() } });
+    let ask = Ask::post(&room.theirs.v1("/backups"), body.to_string()).token(&room.theirs.admin());
+    let made = room.send(ask).await.json();
+    complete(&room).await;
+    let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+    let (backup, job) = (text(&made["backup"]["id"]), text(&made["extendparam"]["jobs"][0]));
+    let (id, node, name) = (instance.id.to_string(), instance.node_id.to_string(), instance.name.to_string());
+    let (v1, v3, native) = (room.ours.v1(""), room.ours.v3(""), "/strongroom/v1".to_owned());
+    let cases = [
+        (&v1, "/instances/", &node, ""),
+        (&v1, "/instances/", &node, "/backups/policy"),
+        (&v1, "/jobs/", &job, ""),
+        (&v3, "/backups?instance_id=", &id, ""),
+        (&v3, "/backup-files?backup_id=", &backup, ""),
+        (&v3, "/instances/", &id, "/restore-time"),
+        (&v3, "/instances/", &id, "/tags"),
+        (&v3, "/jobs?id=", &job, ""),
+        (&native, "/instances/", &id, ""),
+        (&native, "/instances/", &id, "/policy"),
+        (&native, "/instances/", &name, "/tags"),
+        (&native, "/jobs/", &job, ""),
+        (&native, "/backups?instance=", &id, ""),
+    ];
+    for (base, before, id, after) in cases {
+        let absent = id.chars().rev().collect::<String>();
+        let taken = in_turns(&room, 150, |_, is_foreign| {
+            let id = if is_foreign { id } else { &absent };
+            Ask::get(&format!("{base}{before}{id}{after}")).token(&room.ours.admin())
+        })
+        .await;
+        let t = welch(&taken);
+        assert!(t.abs() < 4.5, "{base}{before}…{after}: t = {t}");
+    }
+}
+
 #[tokio::test]
 async fn a11_a_wrong_token_is_refused_in_less_than_5_ms() {
     let room = room().await;

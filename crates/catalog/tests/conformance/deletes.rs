@@ -1,5 +1,6 @@
 //! How backups go.
 
+use strongroom_catalog::Deletable;
 use strongroom_core::ErrorKind;
 use strongroom_core::backup::{BackupState, BackupType};
 use strongroom_core::job::{JobKind, JobState};
@@ -100,4 +101,30 @@ pub(crate) async fn a_forgotten_backup_takes_its_delete_with_it(room: &Room) {
     let check = room.new_job_on(JobKind::Verify, &building);
     let early = room.catalog.job_admit(&check, &audit).await.unwrap_err();
     assert_eq!(early.kind(), ErrorKind::BackupState);
+}
+
+/// While a hold stands neither a person nor a rule deletes the backup.
+pub(crate) async fn r05_a_held_backup_is_not_deleted(room: &Room) {
+    if room.url.contains(":memory:") {
+        return;
+    }
+    let instance = room.add_instance("source").await;
+    let (held, free) =
+        (room.add_completed(&instance, "held").await, room.add_completed(&instance, "free").await);
+    let automated = room.add_automated(&instance, "auto-held").await;
+    room.add_completed(&instance, "newest").await;
+    for backup in [&held, &automated] {
+        room.hold(backup).await;
+    }
+    for (backup, which) in [(&held, Deletable::Manual), (&held, Deletable::Any), (&automated, Deletable::Any)]
+    {
+        let job = room.new_job_on(JobKind::Delete, backup);
+        let audit = room.audit("backup.delete");
+        let refused = room.catalog.backup_delete_admit(&room.project, &backup.id, which, &job, &audit).await;
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::BackupHeld);
+        assert_eq!(room.backup(backup).await.state, BackupState::Completed);
+    }
+    room.ask_delete(&free).await.unwrap();
+    room.release(&held).await;
+    room.ask_delete(&held).await.unwrap();
 }

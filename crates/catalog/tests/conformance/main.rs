@@ -6,6 +6,7 @@
 mod audit;
 mod backups;
 mod crash;
+mod crowd;
 mod deletes;
 mod identities;
 mod instances;
@@ -19,6 +20,8 @@ mod secrets;
 mod shared;
 mod storms;
 mod sweeps;
+mod tags;
+mod upgrade;
 
 /// Runs each named case on each database.
 macro_rules! on_every_database {
@@ -51,11 +54,13 @@ on_every_database![
     backups::i07_a_backup_has_no_size_and_no_end_until_it_completes,
     backups::p04_a_backup_is_published_exactly_once,
     backups::unknown_and_foreign_instances_are_not_found,
+    crowd::t04_a_hundred_thousand_due_at_one_moment_wait_for_their_places,
     deletes::a_delete_hides_nothing_until_the_row_is_gone,
     deletes::a_delete_asked_twice_is_one_job,
     deletes::p05_a_delete_that_fails_is_tried_until_it_is_done,
     deletes::a_backup_that_is_building_or_automatic_is_not_deleted,
     deletes::a_forgotten_backup_takes_its_delete_with_it,
+    deletes::r05_a_held_backup_is_not_deleted,
     identities::a11_a_token_ends_with_its_time_and_at_its_revocation,
     identities::a11_a_session_ends_with_its_time_its_origin_and_its_role,
     identities::projects_and_users_are_found_again,
@@ -109,4 +114,7 @@ on_every_database![
     sweeps::p07_a_fenced_sweep_begins_nothing,
     sweeps::a_sweep_that_somebody_asks_for_does_not_wait,
     sweeps::a_sweep_belongs_to_no_project,
+    tags::tags_are_put_removed_replaced_and_audited,
+    tags::tags_go_with_their_instance_and_stay_in_their_project,
+    tags::tags_put_at_once_never_pass_their_limit,
 ];

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, Weak};
 use jiff::Timestamp;
 use secrecy::SecretString;
 use serde_json::json;
-use sqlx::AnyPool;
+use sqlx::{AnyPool, query};
 use strongroom_catalog::{AuditEvent, Catalog, Claim, Deletable, Project, Published, Role, User};
 use strongroom_core::backup::{Backup, BackupState, BackupType, Failure};
 use strongroom_core::engine::{EngineKind, TlsMode};
@@ -347,6 +347,19 @@ impl Room {
             .backup_delete_admit(&backup.project_id, &backup.id, Deletable::Manual, &job, &audit)
             .await?;
         Ok(admitted.job_id)
+    }
+
+    /// Places a legal hold; nothing of the product does so yet.
+    pub(crate) async fn hold(&self, backup: &Backup) {
+        let insert = "INSERT INTO holds (id, backup_id, reason, created) VALUES ($1, $2, 'a judge', $3)";
+        let (id, now) = (self.raw().simple().to_string(), self.now().as_microsecond());
+        let placed = query(insert).bind(id).bind(backup.id.as_str()).bind(now);
+        placed.execute(&self.raw_pool().await).await.unwrap();
+    }
+
+    pub(crate) async fn release(&self, backup: &Backup) {
+        let lift = query("DELETE FROM holds WHERE backup_id = $1").bind(backup.id.as_str());
+        lift.execute(&self.raw_pool().await).await.unwrap();
     }
 
     pub(crate) fn worker(&self) -> WorkerId {

@@ -7,10 +7,11 @@ use strongroom_core::engine::{EngineKind, TlsMode};
 use strongroom_core::instance::{Instance, InstanceState};
 use strongroom_core::policy::BackupPolicy;
 use strongroom_core::size::ByteSize;
-use strongroom_service::InstanceFacts;
+use strongroom_service::{InstanceFacts, ListedInstance};
 use utoipa::ToSchema;
 
 use super::backups::start_time;
+use super::tags::{TagPair, pairs};
 use super::zone;
 use crate::rds::{engine_name, instance_status, moment_with_zone, series};
 use crate::v3::offers::{STORAGE, flavor};
@@ -58,7 +59,7 @@ pub(crate) struct InstanceRow {
     enterprise_project_id: String,
     time_zone: String,
     charge_info: ChargeInfo,
-    tags: Vec<String>,
+    tags: Vec<TagPair>,
     associated_with_ddm: bool,
     /// GB that the backups cost; where it is asked for by its id
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -114,8 +115,7 @@ fn gigabytes(size: ByteSize) -> f64 {
 impl InstanceRow {
     /// `stored_bytes` is there for the one that was asked for by its id.
     pub(crate) fn new(
-        instance: &Instance,
-        facts: &InstanceFacts,
+        ListedInstance { instance, facts, tags }: &ListedInstance,
         policy: &BackupPolicy,
         stored_bytes: Option<ByteSize>,
         region: &str,
@@ -170,7 +170,7 @@ impl InstanceRow {
             enterprise_project_id: String::new(),
             time_zone: "UTC".to_owned(),
             charge_info: ChargeInfo { charge_mode: "postPaid".to_owned() },
-            tags: Vec::new(),
+            tags: pairs(tags),
             associated_with_ddm: false,
             backup_used_space: stored.map(gigabytes),
             storage_used_space: stored.map(|_| facts.source_bytes.map_or(0.0, gigabytes)),

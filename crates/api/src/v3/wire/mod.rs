@@ -4,6 +4,7 @@ mod backups;
 mod instances;
 mod offers;
 mod restores;
+mod tags;
 mod tasks;
 
 use serde::{Deserialize, Serialize};
@@ -13,6 +14,7 @@ pub(crate) use backups::*;
 pub(crate) use instances::*;
 pub(crate) use offers::*;
 pub(crate) use restores::*;
+pub(crate) use tags::*;
 pub(crate) use tasks::*;
 
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
