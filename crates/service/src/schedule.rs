@@ -18,7 +18,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use strongroom_catalog::{AuditEvent, DueStart, Started};
 use strongroom_core::backup::{Backup, BackupState, BackupType};
-use strongroom_core::id::BackupId;
+use strongroom_core::id::{BackupId, InstanceId};
 use strongroom_core::instance::Instance;
 use strongroom_core::job::{Job, JobKind};
 use strongroom_core::text::{BackupName, InstanceName};
@@ -116,7 +116,7 @@ impl Scheduler {
             return Ok(());
         }
         self.owe_no_far_future(now).await?;
-        looked.expired = self.expire(now).await?;
+        self.expire(now, &mut looked.expired).await?;
         self.service.catalog().setting_put(SEEN, &to_micros(now).to_string(), now).await?;
         self.since_retention = Some(Duration::ZERO);
         Ok(())
@@ -210,30 +210,39 @@ impl Scheduler {
     }
 
     /// Has removed what is over by a rule, unless the clock is not to be trusted.
-    async fn expire(&self, now: Timestamp) -> Result<usize> {
+    async fn expire(&self, now: Timestamp, expired: &mut usize) -> Result<()> {
         if self.service.retention_hold().await?.is_some() {
-            return Ok(0);
+            return Ok(());
         }
         let catalog = self.service.catalog();
-        let (mut after, mut expired) = (None, 0);
+        let (mut after, mut failed) = (None, None);
         loop {
             let page = catalog.retention_candidates(after.as_ref(), now, PAGE_ROWS).await?;
             for instance in &page {
-                let taken = catalog.retention_apply(instance, now, ACTOR).await?;
-                for gone in &taken {
-                    tracing::info!(backup.id = %gone.backup_id, job.id = %gone.job_id, "A backup's days are over; it is removed.");
+                match self.expire_of(instance, now).await {
+                    Ok(count) => *expired += count,
+                    Err(error) => {
+                        tracing::warn!(instance.id = %instance, "Its backups could not be looked through: {}", error.chain());
+                        failed = failed.or(Some(error));
+                    }
                 }
-                expired += taken.len();
             }
             match page.last() {
                 Some(last) if page.len() == PAGE_ROWS as usize => after = Some(last.clone()),
-                _ => break,
+                _ => return failed.map_or(Ok(()), Err),
             }
         }
-        if expired > 0 {
-            self.service.inner.measures.add(Measurement::PolicyExpired { count: expired as u64 });
+    }
+
+    async fn expire_of(&self, instance: &InstanceId, now: Timestamp) -> Result<usize> {
+        let taken = self.service.catalog().retention_apply(instance, now, ACTOR).await?;
+        for gone in &taken {
+            tracing::info!(backup.id = %gone.backup_id, job.id = %gone.job_id, "A backup's days are over; it is removed.");
         }
-        Ok(expired)
+        if !taken.is_empty() {
+            self.service.inner.measures.add(Measurement::PolicyExpired { count: taken.len() as u64 });
+        }
+        Ok(taken.len())
     }
 }
 

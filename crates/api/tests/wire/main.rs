@@ -14,6 +14,7 @@ mod downloads;
 mod engine;
 mod events;
 mod headers;
+mod holds;
 mod identity;
 mod limits;
 mod lists;

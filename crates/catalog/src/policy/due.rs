@@ -190,20 +190,33 @@ async fn due_of_in_tx(tx: &mut Tx, queue: &Queue, now: Timestamp) -> Result<Vec<
     let rows = query(OF_PROJECT)
         .bind(queue.project_id.as_str())
         .bind(to_micros(now))
-        .bind(i64::try_from(places).unwrap_or(i64::MAX))
+        // More than there are places: some may be of no use.
+        .bind(i64::try_from(limits::AUTOMATED_WAITING_MAX).unwrap_or(i64::MAX))
         .fetch_all(&mut **tx)
         .await?;
-    rows.iter()
-        .map(|row| {
-            let schedule = schedule_from_row(row)?.ok_or_else(|| damaged("window_opens", "nothing"))?;
-            Ok(DueStart {
-                project_id: project_id(row, "project_id")?,
-                instance_id: InstanceId::from_stored(row.text("instance_id")?),
-                due: row.time("next_due")?,
-                schedule,
-            })
-        })
-        .collect()
+    let mut due = Vec::new();
+    for row in &rows {
+        match due_from_row(row) {
+            Ok(start) => due.push(start),
+            // It keeps no other one from beginning.
+            Err(fault) => tracing::error!(
+                "A policy cannot be read, and nothing begins by it: {}",
+                Error::from(fault).chain()
+            ),
+        }
+    }
+    due.truncate(places);
+    Ok(due)
+}
+
+fn due_from_row(row: &AnyRow) -> Result<DueStart, Fault> {
+    let schedule = schedule_from_row(row)?.ok_or_else(|| damaged("window_opens", "nothing"))?;
+    Ok(DueStart {
+        project_id: project_id(row, "project_id")?,
+        instance_id: InstanceId::from_stored(row.text("instance_id")?),
+        due: row.time("next_due")?,
+        schedule,
+    })
 }
 
 /// Gives out the places one at a time: to the project with fewest waiting, of equals to the one that

@@ -144,7 +144,7 @@ impl BackupReader {
     /// Every member, in the order of paths.
     pub fn members(&self, out: &mut dyn FnMut(MemberEntry) -> Result<()>) -> Result<()> {
         for (number, start) in self.page_starts.iter().enumerate() {
-            let page = self.tree.page(number)?;
+            let page = self.tree.page(number).map_err(|error| self.explained(error))?;
             for (at, entry) in page.entries.iter().enumerate() {
                 out(member_entry(start + at as u64, entry))?;
             }
@@ -160,7 +160,7 @@ impl BackupReader {
     ) -> Result<()> {
         let page = self.page_starts.partition_point(|start| *start <= first).saturating_sub(1);
         for (number, start) in self.page_starts.iter().enumerate().skip(page) {
-            let page = self.tree.page(number)?;
+            let page = self.tree.page(number).map_err(|error| self.explained(error))?;
             let skipped = usize::try_from(first.saturating_sub(*start)).unwrap_or(usize::MAX);
             for (at, entry) in page.entries.iter().enumerate().skip(skipped) {
                 if out(member_entry(start + at as u64, entry))?.is_break() {
@@ -186,16 +186,26 @@ impl BackupReader {
     ) -> Result<()> {
         let mut reader = self.chunk_reader();
         for (member, segment) in wanted {
-            self.renew_intent()?;
-            let entry = self.entry(*member)?;
-            let leaves = self.leaves(&entry, *segment)?;
-            let base = u64::from(*segment) * SEGMENT_SIZE_BYTES;
-            read_leaves(&mut reader, &leaves, &mut |offset, body| {
-                out(Frame { member: *member, segment: *segment, offset: base + offset, body })
-            })?;
+            self.read_segment(&mut reader, (*member, *segment), out)
+                .map_err(|error| self.explained(error))?;
         }
         self.keep(reader);
         Ok(())
+    }
+
+    fn read_segment(
+        &self,
+        reader: &mut ChunkReader,
+        (member, segment): (u64, u32),
+        out: &mut dyn FnMut(Frame) -> Result<()>,
+    ) -> Result<()> {
+        self.renew_intent()?;
+        let entry = self.entry(member)?;
+        let leaves = self.leaves(&entry, segment)?;
+        let base = u64::from(segment) * SEGMENT_SIZE_BYTES;
+        read_leaves(reader, &leaves, &mut |offset, body| {
+            out(Frame { member, segment, offset: base + offset, body })
+        })
     }
 
     /// Many calls ask for one small file each: what a reader has set up serves all of them.
@@ -214,12 +224,11 @@ impl BackupReader {
     }
 
     pub(super) fn entry(&self, member: u64) -> Result<Entry> {
+        let unknown = || Error::parameter(Field::Other, "segments: names a member that the backup lacks");
         let number = self.page_starts.partition_point(|start| *start <= member).checked_sub(1);
-        let entry = number.and_then(|number| {
-            let page = self.tree.page(number).ok()?;
-            page.entries.get((member - self.page_starts[number]) as usize).cloned()
-        });
-        entry.ok_or_else(|| Error::parameter(Field::Other, "segments: names a member that the backup lacks"))
+        let number = number.ok_or_else(unknown)?;
+        let page = self.tree.page(number)?;
+        page.entries.get((member - self.page_starts[number]) as usize).cloned().ok_or_else(unknown)
     }
 
     pub(crate) fn leaves(&self, entry: &Entry, segment: u32) -> Result<Vec<Leaf>> {
@@ -247,11 +256,7 @@ impl BackupReader {
         let shared = &self.lineage.shared;
         let first = layout::reader_intent(self.lineage.id(), &intents.reader, 0);
         if shared.store.head(&first)?.is_none() {
-            return Err(Error::new(
-                ErrorKind::Unavailable,
-                "Reading took so long that the sweep no longer knew of it; what was read so far is right.",
-            )
-            .with_hint("run the same command again; it goes on where it stopped"));
+            return Err(lost());
         }
         let key = layout::reader_intent(self.lineage.id(), &intents.reader, intents.written);
         marks::put_reader_intent(
@@ -264,6 +269,29 @@ impl BackupReader {
         intents.last = Instant::now();
         Ok(())
     }
+}
+
+impl BackupReader {
+    /// What is missing after the sweep has taken the intent away is no rot: the reader came too late.
+    pub(super) fn explained(&self, error: Error) -> Error {
+        if error.kind() != ErrorKind::Damage {
+            return error;
+        }
+        let first = {
+            let intents = self.intents.lock().expect("no thread panics while it renews");
+            (intents.written > 0).then(|| layout::reader_intent(self.lineage.id(), &intents.reader, 0))
+        };
+        let is_lost = first.is_some_and(|key| matches!(self.lineage.shared.store.head(&key), Ok(None)));
+        if is_lost { lost().with_source(error) } else { error }
+    }
+}
+
+fn lost() -> Error {
+    Error::new(
+        ErrorKind::Unavailable,
+        "Reading took so long that the sweep no longer knew of it; what was read so far is right.",
+    )
+    .with_hint("run the same command again; it goes on where it stopped")
 }
 
 impl Drop for BackupReader {

@@ -64,6 +64,16 @@ impl BackupReader {
         chunks: Range<usize>,
         out: &mut dyn FnMut(ShapedChunk) -> Result<()>,
     ) -> Result<()> {
+        self.read_chunks(member, segment, chunks, out).map_err(|error| self.explained(error))
+    }
+
+    fn read_chunks(
+        &self,
+        member: u64,
+        segment: u32,
+        chunks: Range<usize>,
+        out: &mut dyn FnMut(ShapedChunk) -> Result<()>,
+    ) -> Result<()> {
         self.renew_intent()?;
         let entry = self.entry(member)?;
         let leaves = self.leaves(&entry, segment)?;

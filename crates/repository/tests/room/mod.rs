@@ -17,8 +17,8 @@ use strongroom_core::parent::Reading;
 use strongroom_core::progress::Progress;
 use strongroom_core::time::{Clock, Randomness};
 use strongroom_repository::{
-    Attempt, AttemptStart, Begun, CatalogRecord, FrameBody, Lineage, RecoveryKey, Repository, SealOutcome,
-    SealedSummary, Store, WriterOptions,
+    Attempt, AttemptStart, BackupReader, Begun, CatalogRecord, FrameBody, Lineage, RecoveryKey, Repository,
+    SealOutcome, SealedSummary, Store, WriterOptions,
 };
 use uuid::Uuid;
 
@@ -27,6 +27,15 @@ pub struct StandingClock;
 impl Clock for StandingClock {
     fn now(&self) -> jiff::Timestamp {
         jiff::Timestamp::from_second(1_790_000_000).expect("a fixed moment")
+    }
+}
+
+/// So many seconds ahead of the clock of all rooms.
+struct AheadClock(i64);
+
+impl Clock for AheadClock {
+    fn now(&self) -> jiff::Timestamp {
+        StandingClock.now() + jiff::SignedDuration::from_secs(self.0)
     }
 }
 
@@ -75,11 +84,16 @@ impl Room {
 
     /// The repository of another room, as a new process opens it over another view of its store.
     pub fn opened(store: Arc<dyn Store>, other: &Self) -> Self {
+        Self::opened_at(store, other, 0)
+    }
+
+    /// As [`Room::opened`], by a clock that is so many seconds ahead.
+    pub fn opened_at(store: Arc<dyn Store>, other: &Self, ahead_s: i64) -> Self {
         static PROCESSES: AtomicU64 = AtomicU64::new(1);
         let process = PROCESSES.fetch_add(1, Ordering::Relaxed);
         let random = Arc::new(CountedRandomness::starting_at((1 << 32) + (process << 16)));
         let repository =
-            Repository::open(store.clone(), &other.key, Arc::new(StandingClock), random).unwrap();
+            Repository::open(store.clone(), &other.key, Arc::new(AheadClock(ahead_s)), random).unwrap();
         let lineage = repository.lineage(&project(), &lineage_id()).unwrap();
         let next_attempt = AtomicU64::new(process << 16);
         Self { store, repository, lineage, key: other.key.clone(), next_attempt }
@@ -141,7 +155,11 @@ impl Room {
 
 /// Everything a backup holds.
 pub fn read(lineage: &Lineage, attempt: AttemptId) -> Result<Members> {
-    let reader = lineage.open_backup(attempt)?;
+    read_by(&lineage.open_backup(attempt)?)
+}
+
+/// Everything that a reader gives.
+pub fn read_by(reader: &BackupReader) -> Result<Members> {
     let (mut paths, mut wanted) = (Vec::new(), Vec::new());
     let mut out = Members::new();
     reader.members(&mut |entry| {

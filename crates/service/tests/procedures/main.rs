@@ -15,6 +15,7 @@ mod kills;
 mod requests;
 mod restores;
 mod room;
+mod schedule_faults;
 mod schedules;
 mod steps;
 mod store_faults;
