@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde_json::Value;
 use strongroom_core::id::InstanceId;
 use strongroom_core::policy::{Schedule, StartWindow, Weekdays};
 
@@ -12,12 +13,36 @@ use crate::source::{Source, digest, restores_to};
 /// A look comes every two seconds; the rest is for a busy machine.
 const SOON: Duration = Duration::from_mins(2);
 
-/// A window that is open, and in which the moment of this instance has passed.
-fn open_window(instance: &str, now: Timestamp) -> Option<StartWindow> {
+/// Windows that are open, and in which the moment of this instance has passed.
+fn open_windows(instance: &str, now: Timestamp) -> Vec<StartWindow> {
     let id = InstanceId::from_stored(instance);
     let quarters = (0..96).filter_map(|quarter| StartWindow::from_stored(quarter * 15));
-    quarters.into_iter().find(|window| {
+    let is_open = |window: &StartWindow| {
         Schedule { window: *window, weekdays: Weekdays::ALL }.timetable(&id).first_from(now) <= now
+    };
+    quarters.filter(is_open).collect()
+}
+
+/// An instance for which so many windows are open. The moments of some ids come late in every window;
+/// another id has another moment.
+fn registered(room: &Room, source: &Source, windows: usize) -> (String, Vec<StartWindow>) {
+    let found = (1..30).find_map(|number| {
+        let name = format!("shop-{number}");
+        let added = source.register_as(room, &name);
+        let now: Timestamp = added["created"].as_str().unwrap().parse().unwrap();
+        let open = open_windows(added["id"].as_str().unwrap(), now);
+        (open.len() >= windows).then_some((name, open))
+    });
+    found.expect("the moments of one of many have passed")
+}
+
+/// The newest automated backup, once there are so many.
+fn automated(room: &Room, name: &str, count: usize) -> Value {
+    until("the automated backup completes", SOON, || {
+        let list = room.json(&["backup", "list", "--instance", name]);
+        let found = list["backups"].as_array().unwrap();
+        let newest = found.first().filter(|newest| newest["status"] == "COMPLETED").cloned()?;
+        (found.len() == count).then_some(newest)
     })
 }
 
@@ -25,25 +50,13 @@ fn open_window(instance: &str, now: Timestamp) -> Option<StartWindow> {
 fn a_policy_whose_window_is_open_leads_to_a_backup_that_restores() {
     let (room, source) = (Room::serving(), Source::filled(2));
     let wanted = digest(&source.server);
-    // The moments of some ids come late in every window; another id has another moment.
-    let (name, window) = (1..20)
-        .find_map(|number| {
-            let name = format!("shop-{number}");
-            let added = source.register_as(&room, &name);
-            let now: Timestamp = added["created"].as_str().unwrap().parse().unwrap();
-            open_window(added["id"].as_str().unwrap(), now).map(|window| (name, window))
-        })
-        .expect("one of many moments has passed");
-
-    let window = window.to_string();
+    let (name, windows) = registered(&room, &source, 1);
+    // The one that is open for longest.
+    let window = windows[windows.len() - 1].to_string();
     let set = ["policy", "set", &name, "--keep-days", "7", "--start-time", &window];
     let view = room.json(&set);
     assert_eq!((&view["automated"], &view["keep_days"]), (&true.into(), &7.into()));
-    let backup = until("the automated backup completes", SOON, || {
-        let list = room.json(&["backup", "list", "--instance", &name]);
-        let found = list["backups"].as_array().unwrap().first().cloned()?;
-        (found["status"] == "COMPLETED").then_some(found)
-    });
+    let backup = automated(&room, &name, 1);
     assert_eq!(backup["type"], "auto");
     let backup_name = backup["name"].as_str().unwrap().to_owned();
     restores_to(&room, &backup_name, &wanted);
@@ -82,4 +95,51 @@ fn a_policy_whose_window_is_open_leads_to_a_backup_that_restores() {
     );
     room.run(&["backup", "delete", &backup_name]).expect(0);
     room.run(&["backup", "show", &backup_name]).expect(3);
+}
+
+/// Of two automated backups a change would let the older one go: the command says so and changes
+/// nothing, until somebody says that it may.
+#[test]
+fn r01_a_change_that_loses_backups_wants_a_word_for_it() {
+    let (room, source) = (Room::serving(), Source::filled(1));
+    let (name, windows) = registered(&room, &source, 2);
+    let mut backups = Vec::new();
+    // Another window is another moment that is owed.
+    for (at, window) in windows.iter().rev().take(2).enumerate() {
+        room.json(&["policy", "set", &name, "--keep-days", "7", "--start-time", &window.to_string()]);
+        backups.push(automated(&room, &name, at + 1)["name"].as_str().unwrap().to_owned());
+    }
+    assert_ne!(backups[0], backups[1]);
+    let before = room.json(&["policy", "show", &name]);
+    let fates = || {
+        let rows = room.json(&["policy", "show", &name, "--explain"])["backups"].clone();
+        let why = |of: &String| {
+            let row = rows.as_array().unwrap().iter().find(|row| row["name"] == of.as_str()).unwrap();
+            row["why"].as_str().unwrap().to_owned()
+        };
+        backups.iter().map(why).collect::<Vec<_>>()
+    };
+
+    let off = ["policy", "set", &name, "--keep-days", "0", "--remove-automated"];
+    let refused = room.run(&off).expect(4);
+    assert!(refused.stderr.contains("1 backups would go that stay now"), "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains(&backups[0]) && !refused.stderr.contains(&backups[1]),
+        "{}",
+        refused.stderr
+    );
+    assert!(refused.stderr.contains("nothing was changed") && refused.stderr.contains("--yes"));
+    assert_eq!(room.json(&["policy", "show", &name]), before, "nothing was changed");
+    assert_eq!(fates(), ["within_keep_days", "within_keep_days"]);
+    // What loses nothing needs no word: days that are not over, and off with what is there kept.
+    room.run(&["policy", "set", &name, "--keep-days", "1"]).expect(0);
+    room.run(&["policy", "set", &name, "--keep-days", "0"]).expect(0);
+    room.run(&["policy", "set", &name, "--keep-days", "7"]).expect(0);
+
+    let off: Vec<&str> = off.into_iter().chain(["--yes"]).collect();
+    room.run(&off).expect(0);
+    assert_eq!(fates(), ["policy_shortened", "protected"], "for an hour it can be undone");
+    room.run(&["policy", "set", &name, "--keep-days", "7"]).expect(0);
+    assert_eq!(fates(), ["within_keep_days", "within_keep_days"]);
+    assert_eq!(room.json(&["backup", "list", "--instance", &name])["backups"].as_array().unwrap().len(), 2);
 }
