@@ -120,6 +120,7 @@ async fn a14_what_is_foreign_answers_as_what_is_not_there() {
     let forget = |id: &str| native("POST", "/repository/forget", &json!({ "backup": id }).to_string());
     let make = |id: &str| native("POST", "/backups", &json!({ "name": "mine", "instance": id }).to_string());
     let unknown = |like: &str| "0".repeat(like.len());
+    let files = |id: &str| Ask::get(&room.ours.v3(&format!("/backup-files?backup_id={id}")));
     let mut pairs = vec![
         (create(&theirs.node), create(&unknown(&theirs.node))),
         (create(&theirs.instance), create(&unknown(&theirs.instance))),
@@ -127,10 +128,7 @@ async fn a14_what_is_foreign_answers_as_what_is_not_there() {
         (create_v3(&theirs.node), create_v3(&unknown(&theirs.node))),
         (make(&theirs.instance), make(&unknown(&theirs.instance))),
         (make("orders"), make("absent")),
-        (
-            Ask::get(&room.ours.v3(&format!("/backup-files?backup_id={}", theirs.backup))),
-            Ask::get(&room.ours.v3(&format!("/backup-files?backup_id={}", unknown(&theirs.backup)))),
-        ),
+        (files(&theirs.backup), files(&unknown(&theirs.backup))),
         (forget(&theirs.backup), forget(&unknown(&theirs.backup))),
     ];
     let mut by_path = |method: &str, before: &str, id: &str, after: &str, body: &str| {

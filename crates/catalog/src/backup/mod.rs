@@ -207,10 +207,10 @@ fn backup_from_text(text: &str) -> Result<Backup, Fault> {
         verification: match stored.verified_at {
             None => None,
             Some(at) => Some(Verification {
-                level: word_of("level", word(&stored.verified_level), |word| Level::parse(word).ok())?,
-                outcome: word_of("outcome", word(&stored.verified_outcome), Outcome::from_word)?,
+                level: word_of("level", word(stored.verified_level.as_deref()), |word| Level::parse(word).ok())?,
+                outcome: word_of("outcome", word(stored.verified_outcome.as_deref()), Outcome::from_word)?,
                 at: from_micros(at),
-                findings: json_of("findings", word(&stored.verified_findings))?,
+                findings: json_of("findings", word(stored.verified_findings.as_deref()))?,
                 drill: stored.verified_drill.map(|drill| json_of("drill", &drill)).transpose()?,
             }),
         },
@@ -218,6 +218,6 @@ fn backup_from_text(text: &str) -> Result<Backup, Fault> {
 }
 
 /// What must be there, or else is no word of ours.
-fn word<'a>(column: &'a Option<Cow<'_, str>>) -> &'a str {
-    column.as_deref().unwrap_or_default()
+fn word(column: Option<&str>) -> &str {
+    column.unwrap_or_default()
 }

@@ -1,7 +1,5 @@
 //! As many policies as there may be, all due at one moment.
 
-#![expect(clippy::disallowed_types, reason = "statements are made of constants of this file only")]
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
