@@ -3,7 +3,6 @@
 
 mod end;
 mod lease;
-mod rebase;
 mod slice;
 mod sweep;
 
@@ -28,7 +27,6 @@ use crate::{Catalog, Inner, Tx};
 pub use end::CancelAsked;
 pub(crate) use end::end_in_tx;
 pub use lease::{Claim, Renewal};
-pub use rebase::{Move, Moved};
 pub use slice::{JobSlice, JobSliceFilter};
 pub use sweep::SweepStanding;
 

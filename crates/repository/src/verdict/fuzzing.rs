@@ -125,6 +125,5 @@ fn document() -> RootDocument {
         },
         totals: Totals::default(),
         roster_packs: vec![(1, 320)],
-        content_of: None,
     }
 }

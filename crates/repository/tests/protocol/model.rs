@@ -1,11 +1,7 @@
 //! What is in the store, and where each process stands.
 
-/// Attempt 0 is sealed from the beginning, 1 and 2 are the writers'. Where a backup is stored anew it is
-/// attempt 1, sealed from the beginning too, and becomes attempt 2.
+/// Attempt 0 is sealed from the beginning, 1 and 2 are the writers'.
 pub(crate) const ATTEMPTS: usize = 3;
-/// The intent that keeps attempt 1 while it is stored anew; those before it are the attempts'.
-pub(crate) const GUARD: usize = ATTEMPTS;
-pub(crate) const INTENTS: usize = ATTEMPTS + 1;
 /// Generations of a pack that the model can tell apart.
 pub(crate) const GENERATIONS: usize = 3;
 
@@ -29,14 +25,6 @@ pub(crate) enum Without {
     Grace,
     IntentsOfSealed,
     Abandoning,
-    Guard,
-    LookAtOld,
-    MoveAfterVerdict,
-    MoveOnlyTheOld,
-    ForgetAfterMove,
-    ForgetWhatIsNotMovedTo,
-    Settling,
-    SettlingByTheRow,
 }
 
 /// Who takes part.
@@ -51,10 +39,6 @@ pub(crate) struct Setting {
     pub(crate) forgets: u8,
     pub(crate) undoes: bool,
     pub(crate) is_held: bool,
-    /// The backup of attempt 1 is stored anew as attempt 2.
-    pub(crate) rebases: bool,
-    /// Somebody deletes that backup.
-    pub(crate) deletes: bool,
     /// Sweeps of each of two sweepers.
     pub(crate) sweeps: [u8; 2],
     /// Processes that may crash.
@@ -69,13 +53,8 @@ impl Setting {
         self.without == Some(rule)
     }
 
-    /// The attempt that an intent keeps.
-    pub(crate) fn parent(&self, intent: usize) -> usize {
-        match intent {
-            GUARD => 1,
-            2 if self.rebases => 0,
-            intent => usize::from(intent == 2 && !self.are_siblings),
-        }
+    pub(crate) fn parent(&self, attempt: usize) -> usize {
+        usize::from(attempt == 2 && !self.are_siblings)
     }
 }
 
@@ -88,7 +67,7 @@ pub(crate) const fn of_pack(pack: usize) -> Records {
 
 /// What a backup needs: its own two records, and of its parent's the first, on which it stands as
 /// a delta, with that one's bases.
-fn needs(are_siblings: bool, attempt: usize) -> Records {
+pub(crate) fn needs(are_siblings: bool, attempt: usize) -> Records {
     match attempt {
         0 => 0b00_00_11,
         1 => 0b00_11_01,
@@ -110,15 +89,6 @@ pub(crate) enum Tombstone {
     Put,
     Swept,
     Undone,
-}
-
-/// Which attempt a backup is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Row {
-    Is(usize),
-    /// It is about to be deleted.
-    Leaving(usize),
-    Gone,
 }
 
 /// Where a process stands; the numbers are explained where its steps are.
@@ -182,22 +152,15 @@ pub(crate) struct State {
     pub(crate) sweepers: [Sweeper; 2],
     pub(crate) crashes_left: u8,
     pub(crate) has_read_nothing: bool,
-    rebases: bool,
-    pub(crate) row: Row,
-    pub(crate) rebaser: At,
-    pub(crate) heir: At,
-    pub(crate) deleter: At,
 }
 
 impl State {
     pub(crate) fn begin(setting: &Setting) -> Self {
         let on = |is_on: bool| if is_on { 0 } else { ENDED };
-        let old = setting.rebases.then_some(of_pack(1));
-        let old_verdict = if setting.rebases { Verdict::Sealed } else { Verdict::None };
         Self {
             are_siblings: setting.are_siblings,
-            packs: [[Some(of_pack(0)), None, None], [old, None, None], [None; GENERATIONS]],
-            verdicts: [Verdict::Sealed, old_verdict, Verdict::None],
+            packs: [[Some(of_pack(0)), None, None], [None; GENERATIONS], [None; GENERATIONS]],
+            verdicts: [Verdict::Sealed, Verdict::None, Verdict::None],
             intents: 0,
             reader_intent: false,
             tombstones: [Tombstone::None; ATTEMPTS],
@@ -213,11 +176,6 @@ impl State {
             sweepers: setting.sweeps.map(Sweeper::new),
             crashes_left: setting.crashes,
             has_read_nothing: false,
-            rebases: setting.rebases,
-            row: Row::Is(1),
-            rebaser: on(setting.rebases),
-            heir: on(setting.rebases),
-            deleter: if setting.deletes { 0 } else { CRASHED },
         }
     }
 
@@ -225,21 +183,12 @@ impl State {
         matches!(self.tombstones[attempt], Tombstone::Put | Tombstone::Swept)
     }
 
-    pub(crate) fn put_tombstone(&mut self, attempt: usize) {
-        if self.tombstones[attempt] == Tombstone::None {
-            self.tombstones[attempt] = Tombstone::Put;
-            self.fresh_tombstones |= 1 << attempt;
-        }
-    }
-
     pub(crate) fn is_visible(&self, attempt: usize) -> bool {
         self.verdicts[attempt] == Verdict::Sealed && !self.is_forgotten(attempt)
     }
 
     pub(crate) fn needs(&self, attempt: usize) -> Records {
-        // Stored anew, it stands on what attempt 0 is, no longer on what that one stands on, and takes
-        // one record over as it was.
-        if self.rebases && attempt == 2 { 0b11_01_10 } else { needs(self.are_siblings, attempt) }
+        needs(self.are_siblings, attempt)
     }
 
     /// What a reader finds: the generation its tree hints at, else the newest.
@@ -258,11 +207,6 @@ impl State {
             if self.is_visible(attempt) && missing != 0 {
                 return Some(format!("backup {attempt} needs what is gone: {missing:06b}"));
             }
-        }
-        if self.rebases
-            && let Some(what) = super::rebaser::loss(self)
-        {
-            return Some(what);
         }
         if self.has_read_nothing {
             return Some("a reader reads what is gone".to_owned());

@@ -12,7 +12,6 @@ mod drills;
 mod engine;
 mod hostile;
 mod kills;
-mod rebases;
 mod requests;
 mod restores;
 mod room;

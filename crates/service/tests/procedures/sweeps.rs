@@ -23,15 +23,14 @@ fn automatic() -> Settings {
     Settings { sweep_delay: Some(Duration::from_secs(limits::SWEEP_DELAY_S)), ..settings() }
 }
 
-pub(crate) async fn ask(room: &Room, wish: SweepWish) -> JobId {
+async fn ask(room: &Room, wish: SweepWish) -> JobId {
     room.judge.service.repository_sweep(&room.scope().await, wish).await.unwrap()
 }
 
-pub(crate) const TIGHTEST: SweepWish =
-    SweepWish { is_dry_run: false, threshold_percent: Some(1), rebase: false };
+const TIGHTEST: SweepWish = SweepWish { is_dry_run: false, threshold_percent: Some(1) };
 
 /// Work of others, done by a worker to whom nothing happens.
-pub(crate) async fn work(room: &Room) -> usize {
+async fn work(room: &Room) -> usize {
     room.process().await.worker.run_due().await
 }
 
@@ -59,7 +58,7 @@ fn pack_bytes(room: &Room) -> u64 {
     listed.iter().filter(|object| object.key.contains("/pk/")).map(|object| object.size).sum()
 }
 
-pub(crate) async fn swept(room: &Room, job: &JobId) -> serde_json::Value {
+async fn swept(room: &Room, job: &JobId) -> serde_json::Value {
     let job = room.job(job).await;
     assert_eq!(job.state, JobState::Succeeded, "{:?}", job.failure);
     job.result.unwrap()
