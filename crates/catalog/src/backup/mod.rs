@@ -207,7 +207,9 @@ fn backup_from_text(text: &str) -> Result<Backup, Fault> {
         verification: match stored.verified_at {
             None => None,
             Some(at) => Some(Verification {
-                level: word_of("level", word(stored.verified_level.as_deref()), |word| Level::parse(word).ok())?,
+                level: word_of("level", word(stored.verified_level.as_deref()), |word| {
+                    Level::parse(word).ok()
+                })?,
                 outcome: word_of("outcome", word(stored.verified_outcome.as_deref()), Outcome::from_word)?,
                 at: from_micros(at),
                 findings: json_of("findings", word(stored.verified_findings.as_deref()))?,
