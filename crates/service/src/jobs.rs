@@ -142,7 +142,7 @@ impl Service {
         if scope.require(Action::Govern).is_err() {
             return Ok(None);
         }
-        Ok(self.catalog().job_by_id(id).await?.filter(|job| job.project_id.is_none()))
+        self.catalog().repository_job_find(id).await
     }
 
     pub async fn job_list(

@@ -96,7 +96,17 @@ impl Catalog {
         })
     }
 
-    /// For workers, and for work on the whole repository, which may belong to no project.
+    /// A job that belongs to no project. One of a project is not even read, which takes as long as none.
+    pub async fn repository_job_find(&self, id: &JobId) -> Result<Option<Job>> {
+        asking!(self, |tx| {
+            let select =
+                concat!("SELECT ", job_columns!(), " FROM jobs WHERE id = $1 AND project_id IS NULL");
+            let row = query(select).bind(id.as_str()).fetch_optional(&mut **tx).await?;
+            row.as_ref().map(job_from_row).transpose()
+        })
+    }
+
+    /// Of any project or none, for workers.
     pub async fn job_by_id(&self, id: &JobId) -> Result<Option<Job>> {
         asking!(self, |tx| {
             let select = concat!("SELECT ", job_columns!(), " FROM jobs WHERE id = $1");

@@ -22,21 +22,23 @@ use crate::folder_sink::FolderSink;
 pub(crate) const ROLE: &str = "strongroom \"test\"";
 pub(crate) const PASSWORD: &str = "correct horse ünd battery";
 
-/// Numbers that differ and repeat from run to run.
-struct Counting(AtomicU64);
+/// Numbers that differ and repeat from run to run. All engines of a test draw from one sequence: many
+/// may work on one server, where no two slots have one name.
+struct Counting;
 
 impl Randomness for Counting {
     fn fill(&self, bytes: &mut [u8]) {
-        for byte in bytes {
-            *byte = self.0.fetch_add(1, Ordering::Relaxed).to_le_bytes()[0];
+        static DRAWN: AtomicU64 = AtomicU64::new(7);
+        for chunk in bytes.chunks_mut(8) {
+            // An odd factor: no number comes twice.
+            let number = DRAWN.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            chunk.copy_from_slice(&number.to_be_bytes()[..chunk.len()]);
         }
     }
 }
 
 pub(crate) fn engine() -> PostgresEngine {
-    // Each engine of a test counts from elsewhere: several may work on one server.
-    static FROM: AtomicU64 = AtomicU64::new(7);
-    PostgresEngine::new(Arc::new(Counting(AtomicU64::new(FROM.fetch_add(16, Ordering::Relaxed)))))
+    PostgresEngine::new(Arc::new(Counting))
 }
 
 /// A role as the documentation asks for it: replication and nothing else.

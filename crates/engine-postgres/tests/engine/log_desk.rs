@@ -110,7 +110,9 @@ impl Desk {
 
     /// Of each stream, oldest first, what is held.
     pub(crate) fn ranges(&self) -> Vec<(LogStream, Vec<LogRange>)> {
-        let streams = self.lineage.log_streams().unwrap();
+        let mut streams = self.lineage.log_streams().unwrap();
+        // A stream is marked before it is told what it is: in between it holds nothing.
+        streams.retain(|held| held.about.is_some() || !held.ranges.is_empty());
         streams.into_iter().map(|held| (held.about.unwrap(), held.ranges)).collect()
     }
 
