@@ -10,7 +10,7 @@ use strongroom_core::parent::{ParentBackup, ParentOffer};
 
 use super::history;
 use super::manifest::{self, ManifestFacts};
-use crate::connection::{Connection, Watch};
+use crate::connection::{Asides, Connection, Watch};
 use crate::facts::PostgresFacts;
 use crate::fault::{Fault, Result, ServerError, for_people};
 use crate::server::{SUMMARIES_MAJOR, Settings, System};
@@ -187,10 +187,11 @@ impl Ancestor<'_> {
         let mut done = BytesMut::new();
         frontend::copy_done(&mut done);
         connection.send(&done, watch)?;
+        let mut asides = Asides::default();
         loop {
             match connection.receive(watch)?.tag {
                 b'Z' => return Ok(()),
-                b'C' => {}
+                b'C' => asides.count()?,
                 tag => {
                     return Err(Fault::hostile(format!("a message of type 0x{tag:02x} behind a copy in")));
                 }

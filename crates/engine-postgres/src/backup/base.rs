@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use strongroom_core::{Error, ErrorKind, Retry};
 
-use crate::connection::{Connection, Row, Watch};
+use crate::connection::{Asides, Connection, Row, Watch};
 use crate::fault::{Fault, Result};
 use crate::lsn::Lsn;
 use crate::remedy::quote_literal;
@@ -231,10 +231,11 @@ fn typed_piece<'c>(connection: &'c mut Connection, watch: &Watch<'_>) -> Result<
 /// Reads the third result, without which the backup is void, and the end of the command.
 pub(super) fn read_end(connection: &mut Connection, start: Point, watch: &Watch<'_>) -> Result<Lsn> {
     let end = read_point(&read_result(connection, watch)?)?;
+    let mut asides = Asides::default();
     loop {
         match connection.receive(watch)?.tag {
             b'Z' => break,
-            b'C' => {}
+            b'C' => asides.count()?,
             tag => return Err(Fault::hostile(format!("a message of type 0x{tag:02x} behind the copy"))),
         }
     }
@@ -263,11 +264,11 @@ fn read_point(rows: &[Row]) -> Result<Point> {
 
 /// Reads one result set up to its CommandComplete.
 fn read_result(connection: &mut Connection, watch: &Watch<'_>) -> Result<Vec<Row>> {
-    let mut rows = Vec::new();
+    let (mut rows, mut asides) = (Vec::new(), Asides::default());
     loop {
         let message = connection.receive(watch)?;
         match message.tag {
-            b'T' => {}
+            b'T' => asides.count()?,
             b'D' if rows.len() <= TABLESPACES_MAX => rows.push(Row::decode(message.body)?),
             b'C' => return Ok(rows),
             tag => return Err(Fault::hostile(format!("a message of type 0x{tag:02x} in a result"))),

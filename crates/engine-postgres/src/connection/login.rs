@@ -15,7 +15,7 @@ use strongroom_core::engine::Source;
 use strongroom_core::{Error, ErrorKind, limits};
 
 use super::watch::Watch;
-use super::{Connection, tls};
+use super::{Asides, Connection, tls};
 use crate::fault::{Fault, Result};
 
 /// What the connection is for.
@@ -49,12 +49,13 @@ pub(super) fn log_in(
     frontend::startup_message(parameters, &mut message).map_err(|_| names_with_nul())?;
     connection.send(&message, watch)?;
     authenticate(connection, source, watch)?;
+    let mut asides = Asides::default();
     loop {
         let message = connection.receive(watch)?;
         match message.tag {
             b'Z' => return Ok(()),
             // Cancel key and protocol negotiation: neither is used.
-            b'K' | b'v' => {}
+            b'K' | b'v' => asides.count()?,
             tag => return Err(unexpected(tag, "after the login")),
         }
     }

@@ -3,6 +3,7 @@
 //!
 //! Must never know what a backup is; it moves messages.
 
+mod asides;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
 mod inbox;
@@ -22,6 +23,7 @@ use strongroom_core::engine::{Source, TlsMode};
 use strongroom_core::limits;
 use strongroom_core::network::SourceNetworks;
 
+pub(crate) use self::asides::Asides;
 pub(crate) use self::inbox::Message;
 use self::inbox::{Envelope, Inbox};
 pub(crate) use self::login::Purpose;
@@ -143,7 +145,7 @@ impl Connection {
     }
 
     fn read_rows(&mut self, watch: &Watch<'_>) -> Result<Vec<Row>> {
-        let mut rows = Vec::new();
+        let (mut rows, mut asides) = (Vec::new(), Asides::default());
         let mut size = 0;
         loop {
             let message = self.receive(watch)?;
@@ -157,14 +159,18 @@ impl Connection {
                 }
                 b'Z' => return Ok(rows),
                 // Row description, end of one result, empty query.
-                b'T' | b'C' | b'I' => {}
+                b'T' | b'C' | b'I' => asides.count()?,
                 tag => return Err(login::unexpected(tag, "in answer to a query")),
             }
         }
     }
 
+    /// Behind an error report of a command.
     fn skip_to_ready(&mut self, watch: &Watch<'_>) -> Result<()> {
-        while self.receive(watch)?.tag != b'Z' {}
+        let mut asides = Asides::default();
+        while self.receive(watch)?.tag != b'Z' {
+            asides.count()?;
+        }
         Ok(())
     }
 

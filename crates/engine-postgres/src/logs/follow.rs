@@ -12,7 +12,7 @@ use strongroom_core::time::from_micros;
 use super::descent::{Stretch, place, position, stream};
 use super::{Session, Start};
 use crate::backup::wal::{LogMessage, SECONDS_TO_2000, SEGMENT_HEAD_SIZE_BYTES, is_head_of, status_update};
-use crate::connection::{Row, Watch};
+use crate::connection::{Asides, Row, Watch};
 use crate::fault::{Fault, Result};
 use crate::lsn::{Lsn, SegmentSize};
 use crate::remedy::quote_identifier;
@@ -173,7 +173,9 @@ impl Session<'_> {
     }
 
     fn read_switch(&mut self, watch: &Watch<'_>) -> Result<Switch> {
-        let mut switch = None;
+        let (mut switch, mut asides) = (None, Asides::default());
+        // What was on its way when the stream was ended may still come, and no more than that.
+        let watch = &watch.with_deadline(watch.silence_max);
         loop {
             let message = self.connection.receive(watch)?;
             match message.tag {
@@ -182,9 +184,11 @@ impl Session<'_> {
                     let position =
                         Lsn::parse(row.text(1)?).ok_or_else(|| Fault::hostile("a malformed log position"))?;
                     switch = Some(Switch { timeline: row.parse(0)?, position });
+                    asides.count()?;
                 }
                 b'Z' => break,
-                b'T' | b'C' | b'c' | b'd' => {}
+                b'T' | b'C' | b'c' => asides.count()?,
+                b'd' => {}
                 tag => {
                     let what = format!("a message of type 0x{tag:02x} at the end of a timeline");
                     return Err(Fault::hostile(what));

@@ -236,7 +236,7 @@ fn judge(server: &PostgresServer, case: Case, honest: &Content) -> bool {
 }
 
 fn prepared() -> (PostgresServer, Content, Seen) {
-    let conf = ["autovacuum = off", "max_wal_senders = 80", "max_replication_slots = 80"];
+    let conf = ["autovacuum = off", "max_wal_senders = 160", "max_replication_slots = 160"];
     let conf = conf.map(str::to_owned).to_vec();
     let server = PostgresServer::start(15, &Options { conf, ..Options::default() }).unwrap();
     create_role(&server);
@@ -300,6 +300,6 @@ fn h06_each_message_of_a_real_conversation_spoilt_in_each_way() {
 #[test]
 fn h06_b21_a_real_conversation_that_falls_silent_or_never_ends() {
     if depth::is_full() && require(15) {
-        spoilt_in_each_way(&SLOW, 30);
+        spoilt_in_each_way(&SLOW, 60);
     }
 }
