@@ -92,6 +92,8 @@ pub(super) struct Intake<'s> {
     archive: Option<(Root, TarReader)>,
     /// Something of the current archive has come.
     has_entries: bool,
+    /// The data directory has begun.
+    has_base: bool,
     open: Option<OpenFile<'s>>,
     /// The backup this one is built on, when the server sends changes of it.
     ancestor: Option<&'s Ancestor<'s>>,
@@ -124,6 +126,7 @@ impl<'s> Intake<'s> {
             tablespaces: tablespaces.iter().map(|row| row.id).collect(),
             archive: None,
             has_entries: false,
+            has_base: false,
             open: None,
             ancestor: None,
             received: 0,
@@ -148,7 +151,8 @@ impl<'s> Intake<'s> {
         let id = name.strip_suffix(b".tar").and_then(|stem| std::str::from_utf8(stem).ok()?.parse().ok());
         let announced = self.tablespaces.iter().position(|known| Some(*known) == id);
         let root = match (name, announced) {
-            (b"base.tar", _) => Root::DataDirectory,
+            (b"base.tar", _) if !std::mem::replace(&mut self.has_base, true) => Root::DataDirectory,
+            (b"base.tar", _) => return Err(hostile("the data directory twice")),
             (_, Some(position)) => Root::Tablespace(self.tablespaces.swap_remove(position)),
             (_, None) => return Err(hostile(format!("the unannounced archive \"{}\"", name.escape_ascii()))),
         };

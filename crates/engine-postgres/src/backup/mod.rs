@@ -350,22 +350,18 @@ impl Copy<'_> {
     }
 
     fn take_archives(&mut self, stream: &mut CopyStream, intake: &mut Intake<'_>) -> Result<()> {
-        let mut advanced = Instant::now();
+        let mut pace = Pace::new();
         loop {
             match stream.next(self.connection, self.watch)? {
-                Piece::Data(bytes) => {
+                Piece::Data(bytes) if !bytes.is_empty() => {
                     let spared = intake.patches.spared_bytes;
                     intake.feed(bytes)?;
                     let spared = intake.patches.spared_bytes - spared;
                     self.order.progress.add_done(bytes.len() as u64 + spared);
-                    advanced = Instant::now();
+                    pace = Pace::new();
                 }
                 Piece::Archive(name) => intake.begin_archive(name)?,
-                // Reports of progress alone are none.
-                Piece::Progress if advanced.elapsed() > self.watch.silence_max => {
-                    return Err(Fault::unreachable("The source has stopped sending data."));
-                }
-                Piece::Progress => {}
+                Piece::Data(_) | Piece::Progress => pace.check(self.watch)?,
                 Piece::Manifest => return Ok(()),
                 Piece::End => return Err(Fault::hostile("a backup without a manifest")),
             }
@@ -384,14 +380,16 @@ impl Copy<'_> {
             dedupe: Dedupe::Parent,
         })?;
         let (connection, watch) = (&mut *self.connection, self.watch);
+        let mut pace = Pace::new();
         let facts =
             manifest::compare(&mut intake.ledger, |buffer| match stream.next(connection, watch)? {
-                Piece::Data(bytes) => {
+                Piece::Data(bytes) if !bytes.is_empty() => {
                     writer.write(bytes)?;
                     buffer.extend_from_slice(bytes);
+                    pace = Pace::new();
                     Ok(true)
                 }
-                Piece::Progress => Ok(true),
+                Piece::Data(_) | Piece::Progress => pace.check(watch).map(|()| true),
                 Piece::End => Ok(false),
                 Piece::Archive(_) | Piece::Manifest => Err(Fault::hostile("an archive behind the manifest")),
             })?;
@@ -409,6 +407,22 @@ impl Copy<'_> {
             return Err(Fault::hostile("the manifest of another backup"));
         }
         Ok(())
+    }
+}
+
+/// When content came last. Reports of progress are none, nor are pieces of nothing.
+struct Pace(Instant);
+
+impl Pace {
+    fn new() -> Self {
+        Self(Instant::now())
+    }
+
+    fn check(&self, watch: &Watch<'_>) -> Result<()> {
+        if self.0.elapsed() <= watch.silence_max {
+            return Ok(());
+        }
+        Err(Fault::unreachable("The source has stopped sending data."))
     }
 }
 

@@ -87,7 +87,9 @@ fn stream(
             match LogMessage::parse(message.tag, message.body)? {
                 LogMessage::Data { start, clock, bytes, .. } => {
                     log.write(start, bytes, clock)?;
-                    advanced = Instant::now();
+                    if !bytes.is_empty() {
+                        advanced = Instant::now();
+                    }
                     server_clock = clock;
                 }
                 LogMessage::Keepalive { clock, wants_reply, .. } => {
