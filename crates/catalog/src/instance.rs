@@ -68,9 +68,15 @@ impl Catalog {
             InstanceRef::PrimaryNode(_) | InstanceRef::Instance(_) => None,
         };
         asking!(self, |tx| {
-            // An id wins over an equal name.
+            // An id wins over an equal name. Each way has its index: asked in one condition, all
+            // instances of the project would be looked at.
             let select = select_instance!(
-                "WHERE project_id = $1 AND state <> 'retired' AND (id = $2 OR node_id = $2 OR name = $3)
+                "WHERE id IN (
+                     SELECT id FROM instances WHERE id = $2 AND project_id = $1 AND state <> 'retired'
+                     UNION ALL
+                     SELECT id FROM instances WHERE node_id = $2 AND project_id = $1 AND state <> 'retired'
+                     UNION ALL
+                     SELECT id FROM instances WHERE project_id = $1 AND name = $3 AND state <> 'retired')
                  ORDER BY CASE WHEN name = $3 THEN 1 ELSE 0 END, id LIMIT 1"
             );
             let found = query(select).bind(project.as_str()).bind(wanted.text()).bind(by_name);
@@ -82,7 +88,11 @@ impl Catalog {
     /// asked for.
     pub async fn instance_find_any(&self, project: &ProjectId, id: &str) -> Result<Option<Instance>> {
         asking!(self, |tx| {
-            let select = select_instance!("WHERE project_id = $1 AND (id = $2 OR node_id = $2)");
+            let select = select_instance!(
+                "WHERE id IN (SELECT id FROM instances WHERE id = $2 AND project_id = $1
+                              UNION ALL
+                              SELECT id FROM instances WHERE node_id = $2 AND project_id = $1)"
+            );
             let found = query(select).bind(project.as_str()).bind(id).fetch_optional(&mut **tx).await?;
             found.as_ref().map(instance_from_row).transpose()
         })

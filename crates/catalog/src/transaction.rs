@@ -25,7 +25,10 @@ const PAUSE_BASE_MS: u64 = 5;
 /// Runs a body that answers `Result<_, Fault>` in one writing transaction and commits it. The body
 /// may run more than once, so it must have no effect outside the transaction.
 macro_rules! writing {
-    ($catalog:expr, |$tx:ident| $body:expr) => {{
+    ($catalog:expr, |$tx:ident| $body:expr) => {
+        $crate::transaction::writing!(@ $catalog, $catalog.inner.bearers.note_write(), |$tx| $body)
+    };
+    (@ $catalog:expr, $note:expr, |$tx:ident| $body:expr) => {{
         let mut tries = 0;
         loop {
             let written: Result<_, $crate::fault::Fault> = async {
@@ -38,7 +41,7 @@ macro_rules! writing {
                 writing.conclude(worked).await
             }
             .await;
-            $catalog.inner.bearers.note_write();
+            $note;
             match written {
                 Ok(value) => break Ok(value),
                 Err(fault) => {
@@ -48,6 +51,14 @@ macro_rules! writing {
             }
         }
     }};
+}
+
+/// As `writing!`, for bodies that write of backups and jobs alone: whom credentials speak for stays as
+/// it is, so what is remembered of that stays remembered.
+macro_rules! writing_work {
+    ($catalog:expr, |$tx:ident| $body:expr) => {
+        $crate::transaction::writing!(@ $catalog, (), |$tx| $body)
+    };
 }
 
 /// Runs a body that answers `Result<_, Fault>` on one unchanging view of the database.
@@ -80,7 +91,7 @@ macro_rules! asking {
     }};
 }
 
-pub(crate) use {asking, reading, writing};
+pub(crate) use {asking, reading, writing, writing_work};
 
 impl Catalog {
     pub(crate) async fn begin_write(&self) -> Result<Writing, Fault> {

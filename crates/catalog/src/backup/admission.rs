@@ -14,7 +14,7 @@ use strongroom_core::{Error, ErrorKind, Result};
 use crate::audit::{AuditEvent, audit_in_tx};
 use crate::fault::Fault;
 use crate::row::to_json;
-use crate::transaction::writing;
+use crate::transaction::writing_work;
 use crate::{Catalog, Inner, Tx, instance, job, quota};
 
 impl Catalog {
@@ -22,7 +22,7 @@ impl Catalog {
     /// `BackupInProgress`, `BackupNameTaken`, `QuotaExceeded`; then nothing was stored.
     pub async fn backup_admit(&self, backup: &Backup, job: &Job, audit: &AuditEvent) -> Result<()> {
         check_admission(backup, job)?;
-        writing!(self, |tx| {
+        writing_work!(self, |tx| {
             instance::require_live_in_tx(tx, &self.inner, &backup.project_id, &backup.instance_id).await?;
             admit_in_tx(tx, &self.inner, backup, job, audit).await
         })

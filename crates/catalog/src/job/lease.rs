@@ -18,7 +18,7 @@ use crate::dialect::{Spelled, skipping_locked};
 use crate::fault::{Fault, fenced};
 use crate::hints::tell_workers_in_tx;
 use crate::row::{Columns, to_json};
-use crate::transaction::writing;
+use crate::transaction::writing_work;
 use crate::{Catalog, Tx};
 
 /// A job that is now this worker's.
@@ -63,7 +63,7 @@ impl Catalog {
     ) -> Result<Option<Claim>> {
         // One parameter a kind, so that the statement stays one text; no kind is called ''.
         let wanted = JobKind::ALL.map(|kind| if kinds.contains(&kind) { kind.word() } else { "" });
-        writing!(self, |tx| {
+        writing_work!(self, |tx| {
             let claim = query(self.inner.dialect.spell(CLAIM))
                 .bind(worker.as_str())
                 .bind(to_micros(lease_until))
@@ -84,7 +84,7 @@ impl Catalog {
         lease_until: Timestamp,
         progress: &ProgressReading,
     ) -> Result<Renewal> {
-        writing!(self, |tx| {
+        writing_work!(self, |tx| {
             let update = concat!(
                 "UPDATE jobs SET lease_until = $4, progress = $5",
                 of_fence!(),
@@ -102,7 +102,7 @@ impl Catalog {
 
     /// Records what a step did. The same step of the same claim again replaces its record.
     pub async fn job_step_record(&self, fence: &Fence, step: &JobStep) -> Result<()> {
-        writing!(self, |tx| {
+        writing_work!(self, |tx| {
             hold_in_tx(tx, fence).await?;
             query(
                 "INSERT INTO job_steps (job_id, ordinal, epoch, attempt, name, at, output)
@@ -131,12 +131,12 @@ impl Catalog {
         failure: &Failure,
         counted: bool,
     ) -> Result<()> {
-        writing!(self, |tx| retry_in_tx(tx, fence, run_at, Some(failure), counted).await)
+        writing_work!(self, |tx| retry_in_tx(tx, fence, run_at, Some(failure), counted).await)
     }
 
     /// Gives the job back because the worker stops: ready at once, the try not counted.
     pub async fn job_release(&self, fence: &Fence, now: Timestamp) -> Result<()> {
-        writing!(self, |tx| {
+        writing_work!(self, |tx| {
             retry_in_tx(tx, fence, now, None, false).await?;
             tell_workers_in_tx(tx, &self.inner).await
         })
