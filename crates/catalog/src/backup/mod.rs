@@ -62,20 +62,24 @@ macro_rules! select_backup {
 pub(crate) use select_backup;
 
 /// A page of backups as one column of one row, a line for each. The order of lines is nobody's promise.
+/// What follows `and` stands beside them in the row.
 macro_rules! select_backups {
-    ($($rest:expr),+) => {
+    (and $beside:expr; $($rest:expr),+) => {
         $crate::dialect::Spelled {
             sqlite: concat!(
-                "SELECT group_concat(backup, char(10)) AS backups FROM (",
+                "SELECT group_concat(backup, char(10)) AS backups", $beside, " FROM (",
                 $crate::backup::select_backup!(@ "json_object", $($rest),+),
                 ") AS page"
             ),
             postgres: concat!(
-                "SELECT string_agg(backup, chr(10)) AS backups FROM (",
+                "SELECT string_agg(backup, chr(10)) AS backups", $beside, " FROM (",
                 $crate::backup::select_backup!(@ "json_build_object", $($rest),+),
                 ") AS page"
             ),
         }
+    };
+    ($($rest:expr),+) => {
+        $crate::backup::select_backups!(and ""; $($rest),+)
     };
 }
 pub(crate) use select_backups;

@@ -5,18 +5,17 @@ use std::fmt;
 use jiff::Timestamp;
 use sqlx::any::AnyArguments;
 use sqlx::query::Query;
-use sqlx::{Any, query, query_scalar};
+use sqlx::{Any, query};
 use strongroom_core::backup::{Backup, BackupState, BackupType};
 use strongroom_core::id::{BackupId, InstanceId, ProjectId};
 use strongroom_core::time::{from_micros, to_micros};
 use strongroom_core::{Error, Field, Result};
 
 use super::{backups_from_row, select_backups};
-use crate::dialect::Spelled;
-use crate::fault::Fault;
+use crate::Catalog;
+use crate::dialect::{Dialect, Spelled};
 use crate::row::{Columns, to_integer};
-use crate::transaction::{asking, reading};
-use crate::{Catalog, Tx};
+use crate::transaction::asking;
 
 /// Which backups to list; an absent field lets all through.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -79,55 +78,45 @@ pub struct BackupSlice {
     pub total: u64,
 }
 
-/// The statements of one kind of list. Places are passed over in an index, without a look at the
-/// rows unless a word of them is asked for; only what is shown is read.
-struct Statements {
-    slice: Spelled,
-    count: &'static str,
-}
-
-macro_rules! statements {
-    ($owner:literal, $of_slice:literal, $of_count:literal) => {
-        Statements {
-            slice: select_backups!(
-                "WHERE b.id IN (SELECT id FROM backups WHERE ",
-                $owner,
-                " = $1 AND created >= $2 AND created <= $3",
-                $of_slice,
-                " ORDER BY created DESC, id DESC LIMIT $4 OFFSET $5) ORDER BY b.created DESC, b.id DESC"
-            ),
-            count: concat!(
-                "SELECT COUNT(*) AS backups FROM backups WHERE ",
-                $owner,
-                " = $1 AND created >= $2 AND created <= $3",
-                $of_count
-            ),
-        }
+/// A part of a list. Places are passed over in an index, without a look at the rows unless a word of
+/// them is asked for; only what is shown is read. A first page that is not full tells how long the list
+/// is; otherwise it is counted in the same statement, which is one view.
+macro_rules! slice_where {
+    ($($which:literal),+) => {
+        select_backups!(
+            and concat!(
+                ", CASE WHEN COUNT(*) < $4 AND $5 = 0 THEN COUNT(*)
+                        ELSE (SELECT COUNT(*) FROM backups WHERE ", $($which),+, ") END AS total"
+            );
+            "WHERE b.id IN (SELECT id FROM backups WHERE ",
+            $($which),+,
+            " ORDER BY created DESC, id DESC LIMIT $4 OFFSET $5) ORDER BY b.created DESC, b.id DESC"
+        )
     };
 }
 
-const OF_PROJECT: Statements = statements!("project_id", "", "");
-const OF_PROJECT_BY_WORDS: Statements = statements!(
-    "project_id",
-    " AND ($6 IS NULL OR kind = $6) AND ($7 IS NULL OR state = $7)",
-    " AND ($4 IS NULL OR kind = $4) AND ($5 IS NULL OR state = $5)"
+const OF_PROJECT: Spelled = slice_where!("project_id = $1 AND created >= $2 AND created <= $3");
+const OF_PROJECT_BY_WORDS: Spelled = slice_where!(
+    "project_id = $1 AND created >= $2 AND created <= $3",
+    " AND ($6 IS NULL OR kind = $6) AND ($7 IS NULL OR state = $7)"
 );
-const OF_INSTANCE: Statements = statements!("instance_id", "", "");
-const OF_INSTANCE_BY_WORDS: Statements = statements!(
-    "instance_id",
-    " AND ($6 IS NULL OR kind = $6) AND ($7 IS NULL OR state = $7)",
-    " AND ($4 IS NULL OR kind = $4) AND ($5 IS NULL OR state = $5)"
+const OF_INSTANCE: Spelled = slice_where!(
+    "instance_id = $1 AND created >= $2 AND created <= $3",
+    " AND EXISTS (SELECT 1 FROM instances i WHERE i.id = $1 AND i.project_id = $6)"
 );
-const OWNED: &str = "SELECT COUNT(*) FROM instances WHERE id = $1 AND project_id = $2";
+const OF_INSTANCE_BY_WORDS: Spelled = slice_where!(
+    "instance_id = $1 AND created >= $2 AND created <= $3",
+    " AND EXISTS (SELECT 1 FROM instances i WHERE i.id = $1 AND i.project_id = $8)",
+    " AND ($6 IS NULL OR kind = $6) AND ($7 IS NULL OR state = $7)"
+);
 
-impl Statements {
-    const fn of(is_of_instance: bool, by_words: bool) -> &'static Self {
-        match (is_of_instance, by_words) {
-            (false, false) => &OF_PROJECT,
-            (false, true) => &OF_PROJECT_BY_WORDS,
-            (true, false) => &OF_INSTANCE,
-            (true, true) => &OF_INSTANCE_BY_WORDS,
-        }
+/// By whether it is the list of an instance, and whether by words of the rows.
+const fn slice_statement(is_of_instance: bool, by_words: bool) -> &'static Spelled {
+    match (is_of_instance, by_words) {
+        (false, false) => &OF_PROJECT,
+        (false, true) => &OF_PROJECT_BY_WORDS,
+        (true, false) => &OF_INSTANCE,
+        (true, true) => &OF_INSTANCE_BY_WORDS,
     }
 }
 
@@ -136,8 +125,15 @@ impl BackupFilter {
         self.kind.is_some() || self.state.is_some()
     }
 
-    fn statements(&self) -> &'static Statements {
-        Statements::of(self.instance.is_some(), self.by_words())
+    fn bind_rest<'q>(
+        &'q self,
+        mut slice: Query<'q, Any, AnyArguments>,
+        project: &'q ProjectId,
+    ) -> Query<'q, Any, AnyArguments> {
+        if self.by_words() {
+            slice = slice.bind(self.kind.map(BackupType::word)).bind(self.state.map(BackupState::word));
+        }
+        if self.instance.is_some() { slice.bind(project.as_str()) } else { slice }
     }
 
     /// Whether a backup passes, as the statements decide it.
@@ -148,34 +144,6 @@ impl BackupFilter {
             && self.created_from.is_none_or(|from| from <= backup.created)
             && self.created_until.is_none_or(|until| backup.created <= until)
     }
-
-    fn bind_list<'q>(&'q self, sql: &'static str, project: &'q ProjectId) -> Query<'q, Any, AnyArguments> {
-        query(sql)
-            .bind(self.instance.as_ref().map_or(project.as_str(), InstanceId::as_str))
-            .bind(self.created_from.map_or(i64::MIN, to_micros))
-            .bind(self.created_until.map_or(i64::MAX, to_micros))
-    }
-
-    fn bind_words<'q>(&self, list: Query<'q, Any, AnyArguments>) -> Query<'q, Any, AnyArguments> {
-        if self.by_words() {
-            list.bind(self.kind.map(BackupType::word)).bind(self.state.map(BackupState::word))
-        } else {
-            list
-        }
-    }
-}
-
-async fn count_in_tx(tx: &mut Tx, project: &ProjectId, filter: &BackupFilter) -> Result<u64, Fault> {
-    let count = filter.bind_words(filter.bind_list(filter.statements().count, project));
-    count.fetch_one(&mut **tx).await?.unsigned("backups")
-}
-
-/// Asked once, of the instance: asked of each backup it would tempt SQLite into walking all backups
-/// of the project.
-async fn owned_in_tx(tx: &mut Tx, project: &ProjectId, filter: &BackupFilter) -> Result<bool, Fault> {
-    let Some(instance) = &filter.instance else { return Ok(true) };
-    let owned = query_scalar::<_, i64>(OWNED).bind(instance.as_str()).bind(project.as_str());
-    Ok(owned.fetch_one(&mut **tx).await? > 0)
 }
 
 impl Catalog {
@@ -194,17 +162,6 @@ impl Catalog {
         })
     }
 
-    /// How many backups pass the filter.
-    pub async fn backup_count(&self, project: &ProjectId, filter: &BackupFilter) -> Result<u64> {
-        reading!(self, |tx| {
-            if owned_in_tx(tx, project, filter).await? {
-                count_in_tx(tx, project, filter).await
-            } else {
-                Ok(0)
-            }
-        })
-    }
-
     /// Up to `limit` backups after the first `offset`, newest first, equal times by id, and how many
     /// pass the filter: one view of both.
     pub async fn backup_slice(
@@ -215,20 +172,23 @@ impl Catalog {
         limit: u32,
     ) -> Result<BackupSlice> {
         let place = to_integer(offset)?;
-        reading!(self, |tx| {
-            if !owned_in_tx(tx, project, filter).await? {
-                return Ok(BackupSlice::default());
-            }
-            let slice = filter.bind_list(self.inner.dialect.spell(filter.statements().slice), project);
-            let slice = filter.bind_words(slice.bind(i64::from(limit)).bind(place));
-            let rows = backups_from_row(&slice.fetch_one(&mut **tx).await?)?;
-            // A page that is not full tells where the list ends; one beyond the end does not.
-            let is_last = rows.len() < limit as usize && (offset == 0 || !rows.is_empty());
-            let total =
-                if is_last { offset + rows.len() as u64 } else { count_in_tx(tx, project, filter).await? };
-            Ok(BackupSlice { rows, total })
+        asking!(self, |tx| {
+            let slice = slice_query(self.inner.dialect, project, filter).bind(i64::from(limit)).bind(place);
+            let row = filter.bind_rest(slice, project).fetch_one(&mut **tx).await?;
+            Ok(BackupSlice { rows: backups_from_row(&row)?, total: row.unsigned("total")? })
         })
     }
+}
+
+fn slice_query<'q>(
+    dialect: Dialect,
+    project: &'q ProjectId,
+    filter: &'q BackupFilter,
+) -> Query<'q, Any, AnyArguments> {
+    query(dialect.spell(*slice_statement(filter.instance.is_some(), filter.by_words())))
+        .bind(filter.instance.as_ref().map_or(project.as_str(), InstanceId::as_str))
+        .bind(filter.created_from.map_or(i64::MIN, to_micros))
+        .bind(filter.created_until.map_or(i64::MAX, to_micros))
 }
 
 fn page_query<'q>(
@@ -258,7 +218,7 @@ fn page_query<'q>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dialect::{Dialect, query_plan};
+    use crate::dialect::query_plan;
 
     #[tokio::test]
     async fn a26_pages_walk_an_index_and_sort_nothing() {
@@ -288,18 +248,16 @@ mod tests {
 
         for is_of_instance in [false, true] {
             for by_words in [false, true] {
-                let statements = Statements::of(is_of_instance, by_words);
+                let statement = slice_statement(is_of_instance, by_words);
                 let index = if is_of_instance { "backup_instance" } else { "backup_project" };
                 let walk = if by_words { "INDEX" } else { "COVERING INDEX" };
                 let walk = format!("SEARCH backups USING {walk} {index} (");
-                let words = if by_words { 2 } else { 0 };
-                let slice = query_plan(&pool, statements.slice.sqlite, 5 + words).await;
-                let count = query_plan(&pool, statements.count, 3 + words).await;
-                let walks = |plan: &[String]| plan.iter().any(|line| line.contains(&walk));
-                let scans =
-                    |plan: &[String]| plan.iter().any(|line| line.starts_with("SCAN") && line != "SCAN page");
-                assert!(walks(&count) && !scans(&count), "{count:#?}");
-                assert!(walks(&slice) && !scans(&slice), "{slice:#?}");
+                let arguments = 5 + if by_words { 2 } else { 0 } + usize::from(is_of_instance);
+                let slice = query_plan(&pool, statement.sqlite, arguments).await;
+                // The page and the count walk it, each by itself.
+                let walks = slice.iter().filter(|line| line.contains(&walk)).count();
+                let scans = slice.iter().any(|line| line.starts_with("SCAN") && line != "SCAN page");
+                assert!(walks == 2 && !scans, "{slice:#?}");
                 let sorts = slice.iter().filter(|line| line.contains("TEMP B-TREE")).count();
                 assert!(sorts <= 1, "only the page is sorted: {slice:#?}");
                 let by_id =

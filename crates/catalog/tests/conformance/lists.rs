@@ -61,10 +61,11 @@ pub(crate) async fn filters_and_counts_agree(room: &Room) {
         let page = room.catalog.backup_page(&room.project, &filter, None, 100).await.unwrap();
         let found: Vec<&str> = page.iter().map(|backup| backup.name.as_str()).collect();
         assert_eq!(found, names, "{filter:?}");
-        let count = room.catalog.backup_count(&room.project, &filter).await.unwrap();
-        assert_eq!(count, names.len() as u64, "{filter:?}");
         let slice = room.catalog.backup_slice(&room.project, &filter, 0, 100).await.unwrap();
-        assert_eq!((&slice.rows, slice.total), (&page, count), "{filter:?}");
+        assert_eq!((&slice.rows, slice.total), (&page, names.len() as u64), "{filter:?}");
+        // A full page does not tell by itself how long the list is.
+        let full = room.catalog.backup_slice(&room.project, &filter, 0, 1).await.unwrap();
+        assert_eq!((full.rows.len(), full.total), (1, names.len() as u64), "{filter:?}");
         let all = room.catalog.backup_page(&room.project, &base(), None, 100).await.unwrap();
         let admitted: Vec<_> = all.into_iter().filter(|backup| filter.admits(backup)).collect();
         assert_eq!(admitted, page, "{filter:?}");
@@ -74,7 +75,6 @@ pub(crate) async fn filters_and_counts_agree(room: &Room) {
     room.add_project(&foreign, None).await;
     for filter in [base(), BackupFilter { instance: Some(one.id.clone()), ..base() }] {
         assert!(room.catalog.backup_page(&foreign, &filter, None, 100).await.unwrap().is_empty());
-        assert_eq!(room.catalog.backup_count(&foreign, &filter).await.unwrap(), 0);
         let slice = room.catalog.backup_slice(&foreign, &filter, 0, 100).await.unwrap();
         assert_eq!((slice.rows.len(), slice.total), (0, 0), "{filter:?}");
     }
