@@ -42,6 +42,18 @@ pub struct BackupsWanted {
     pub limit: u64,
 }
 
+impl BackupsWanted {
+    fn filter(&self, instance: Option<InstanceId>) -> BackupFilter {
+        BackupFilter {
+            instance,
+            kind: self.kind,
+            state: self.state,
+            created_from: self.created_from,
+            created_until: self.created_until,
+        }
+    }
+}
+
 impl Service {
     /// Accepts a manual backup: when this answers, row and job are durable.
     pub async fn backup_create(&self, scope: &Scope, new: NewBackup) -> Result<Backup> {
@@ -120,9 +132,40 @@ impl Service {
     /// A part of a list by its place, and how many backups there are in all.
     pub async fn backup_slice(&self, scope: &Scope, wanted: &BackupsWanted) -> Result<BackupSlice> {
         scope.require(Action::Read)?;
-        let one = match wanted.backup.as_deref().map(BackupId::parse) {
-            Some(Ok(id)) => self.catalog().backup_find(scope.project(), &id).await?,
-            Some(Err(_)) | None => None,
+        if let Some(id) = &wanted.backup {
+            return self.backup_alone(scope, id, wanted).await;
+        }
+        let Some(text) = &wanted.instance else { return self.slice_of(scope, wanted, None).await };
+        if let Ok(id) = InstanceId::parse(text) {
+            // What has backups in the project is its own: nobody has to look for the instance besides.
+            let slice = self.slice_of(scope, wanted, Some(id)).await?;
+            if slice.total > 0 {
+                return Ok(slice);
+            }
+        }
+        let instance = self.instance_known(scope, text).await?.id;
+        self.slice_of(scope, wanted, Some(instance)).await
+    }
+
+    async fn slice_of(
+        &self,
+        scope: &Scope,
+        wanted: &BackupsWanted,
+        instance: Option<InstanceId>,
+    ) -> Result<BackupSlice> {
+        if wanted.is_of_no_kind {
+            return Ok(BackupSlice::default());
+        }
+        let limit = u32::try_from(wanted.limit).unwrap_or(u32::MAX);
+        let filter = wanted.filter(instance);
+        self.catalog().backup_slice(scope.project(), &filter, wanted.offset, limit).await
+    }
+
+    /// The list of at most one backup.
+    async fn backup_alone(&self, scope: &Scope, id: &str, wanted: &BackupsWanted) -> Result<BackupSlice> {
+        let one = match BackupId::parse(id) {
+            Ok(id) => self.catalog().backup_find(scope.project(), &id).await?,
+            Err(_) => None,
         };
         let instance = match (&wanted.instance, &one) {
             (None, _) => None,
@@ -130,21 +173,9 @@ impl Service {
             (Some(id), Some(one)) if id == one.instance_id.as_str() => Some(one.instance_id.clone()),
             (Some(id), _) => Some(self.instance_known(scope, id).await?.id),
         };
-        if wanted.is_of_no_kind {
-            return Ok(BackupSlice::default());
-        }
-        let filter = BackupFilter {
-            instance,
-            kind: wanted.kind,
-            state: wanted.state,
-            created_from: wanted.created_from,
-            created_until: wanted.created_until,
-        };
-        if wanted.backup.is_none() {
-            let limit = u32::try_from(wanted.limit).unwrap_or(u32::MAX);
-            return self.catalog().backup_slice(scope.project(), &filter, wanted.offset, limit).await;
-        }
-        let found: Vec<Backup> = one.into_iter().filter(|one| filter.admits(one)).collect();
+        let filter = wanted.filter(instance);
+        let admits = |one: &Backup| !wanted.is_of_no_kind && filter.admits(one);
+        let found: Vec<Backup> = one.into_iter().filter(admits).collect();
         let total = found.len() as u64;
         Ok(BackupSlice { rows: if wanted.offset == 0 { found } else { Vec::new() }, total })
     }

@@ -53,8 +53,9 @@ const CASE_TIMEOUT: Duration = Duration::from_secs(150);
 /// A server at its checkpoint is borne for half an hour, as long as it answers on the other connection.
 /// Nobody waits for that here: it is enough that the wait can be ended.
 const CHECKPOINT_PATIENCE: Duration = Duration::from_secs(130);
-/// Of the whole test process, which is the engine's as well.
-const MEMORY_BYTES_MAX: u64 = 160 << 20;
+/// Of the whole test process, which is the engine's as well, and of each conversation at once.
+const MEMORY_BYTES_MAX: u64 = 64 << 20;
+const CONVERSATION_BYTES_MAX: u64 = 3 << 20;
 
 /// Kind of a message: the connection it comes on, its tag, and what a piece of a copy says it holds.
 type Kind = (usize, u8, u8);
@@ -304,7 +305,7 @@ fn spoilt_in_each_way(spoils: &[Spoil], at_once: usize) {
         peak >> 20
     ));
     assert!(hits * 10 > chosen.len() * 8, "{hits} of {}", chosen.len());
-    assert!(peak < MEMORY_BYTES_MAX, "{peak}");
+    assert!(peak < MEMORY_BYTES_MAX + at_once as u64 * CONVERSATION_BYTES_MAX, "{peak}");
     // The server is as usable as before.
     Taken::new().take(&source(&server)).unwrap();
 }
