@@ -72,6 +72,8 @@ pub(crate) fn is_of_its_own(path: &str) -> bool {
     path == "data/backup_label"
         || path == "meta/backup_manifest"
         || path == "data/global/pg_control"
+        // There while another copy's checkpoint writes it.
+        || path == "data/pg_logical/replorigin_checkpoint.tmp"
         || path.starts_with("data/pg_wal/")
 }
 
