@@ -79,7 +79,7 @@ pub use first_start::{FirstRows, FirstStartTurn};
 pub use hints::Hints;
 pub use identity::{AccessKey, AccessKeyOwner, Assignment, Project, Role, User};
 pub use instance_facts::InstanceFacts;
-pub use job::{CancelAsked, Claim, JobFilter, JobSlice, JobSliceFilter, Renewal, SweepStanding};
+pub use job::{CancelAsked, Claim, JobFilter, JobSlice, JobSliceFilter, Move, Moved, Renewal, SweepStanding};
 pub use outbox::OutboxEntry;
 pub use policy::{DueStart, Expired, PolicyRow, RetentionRow, StartRow, Started};
 pub use reading::{InstanceReading, MetricsReading};

@@ -81,6 +81,8 @@ impl Archive {
         if meant.len() > 1 {
             meant.retain(|found| !found.summary.forgotten);
         }
+        // Stored anew, and not forgotten as it was: both hold the same.
+        meant.dedup_by_key(|found| &found.summary.catalog.backup_id);
         match meant[..] {
             [found] => Ok(found),
             [] => Err(Error::new(

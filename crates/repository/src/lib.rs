@@ -27,6 +27,7 @@ mod logs;
 mod marks;
 mod pack;
 mod reader;
+mod rebase;
 mod record;
 mod repository;
 mod roster;
@@ -45,6 +46,7 @@ pub use logs::{HeldStream, LogWriter};
 pub use reader::{
     BackupReader, ChunkShape, Frame, FrameBody, Lost, LostPage, MemberEntry, Shape, ShapedChunk,
 };
+pub use rebase::{Owner, RebaseOrder, RebaseReport, RebaseTry, Stands};
 pub use repository::Repository;
 pub use stat::RepositoryStat;
 pub use store::{Listed, LocalStore, MemoryStore, Put, PutStream, Store};

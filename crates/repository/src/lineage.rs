@@ -17,7 +17,7 @@ use crate::reader::{BackupReader, Tree};
 use crate::repository::Shared;
 use crate::store::{Listed, Put};
 use crate::verdict::{self, Opened, SealedSummary, Verdict};
-use crate::writer::{Attempt, WriterOptions};
+use crate::writer::{Attempt, KnownTrees, WriterOptions};
 
 /// A lineage, opened.
 #[derive(Clone)]
@@ -77,10 +77,10 @@ impl Lineage {
             self.clear_intent(attempt)?;
             return Ok(Begun::ParentGone);
         }
-        Attempt::start(self, start, tree).map(Begun::Started)
+        Attempt::start(self, start, KnownTrees { parent: tree, old: None }).map(Begun::Started)
     }
 
-    fn usable_tree(&self, attempt: AttemptId) -> Result<Option<Arc<Tree>>> {
+    pub(crate) fn usable_tree(&self, attempt: AttemptId) -> Result<Option<Arc<Tree>>> {
         if self.is_forgotten(attempt)? {
             return Ok(None);
         }

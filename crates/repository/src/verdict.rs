@@ -60,6 +60,9 @@ pub struct SealedSummary {
     pub parent: Option<AttemptId>,
     /// Digest of the verdict object, hex.
     pub manifest_digest: String,
+    /// What two manifests share that hold the same members in the same order: the digest of the first
+    /// one. A backup keeps it when it is stored anew.
+    pub content_digest: String,
     pub sealed_at: Timestamp,
     pub facts: BackupFacts,
     pub catalog: CatalogRecord,
@@ -188,10 +191,12 @@ pub(crate) fn summarise(
     object: &[u8],
     forgotten: bool,
 ) -> Result<SealedSummary> {
+    let manifest_digest = blake3::hash(object).to_hex().to_string();
     Ok(SealedSummary {
         attempt: header.attempt,
         parent: header.parent(),
-        manifest_digest: blake3::hash(object).to_hex().to_string(),
+        content_digest: root.document.content_of.clone().unwrap_or_else(|| manifest_digest.clone()),
+        manifest_digest,
         sealed_at: Timestamp::from_microsecond(header.sealed_at_us).map_err(Error::internal)?,
         facts: root.document.facts.clone(),
         catalog: root.document.catalog.clone(),

@@ -1,5 +1,6 @@
 //! What a repository costs after many backups and random deletions, beside one into which only the
-//! survivors were backed up; and what of that are dead records and bases of deltas.
+//! survivors were backed up; what of that are dead records and bases of deltas; and that nothing is left
+//! of the bases when the survivors were stored anew.
 
 #![allow(clippy::unwrap_used, reason = "a test ends with the first thing that is not as it should be")]
 
@@ -8,7 +9,7 @@ mod room;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use room::{Members, Room, lineage_id};
+use room::{Members, Room, Rows, lineage_id, record};
 use strongroom_core::engine::CancelToken;
 use strongroom_core::id::AttemptId;
 use strongroom_core::progress::Progress;
@@ -120,28 +121,47 @@ fn grow(members: &mut Members, change: Change, dice: &mut Dice) {
     }
 }
 
-/// `count` backups of one lineage of which one in `kept_of` is left in the end: the others are deleted
-/// at random on the way, and swept now and then.
-fn cost_of(count: usize, kept_of: usize, change: Change, options: &SweepOptions) -> Cost {
+/// A case of the measurement.
+#[derive(Debug, Clone, Copy)]
+struct Case {
+    /// One backup in so many is left in the end.
+    kept_of: usize,
+    change: Change,
+    /// Whether what is left is stored anew before it is swept.
+    rebases: bool,
+}
+
+/// `count` backups of one lineage: those that are not to be left are deleted at random on the way, and
+/// swept now and then.
+fn cost_of(count: usize, case: Case, options: &SweepOptions) -> Cost {
+    let Case { kept_of, change, rebases } = case;
     let (swept, alone) = (MemoryStore::new(), MemoryStore::new());
     let (room, reference) = (Room::new(Arc::new(swept.clone())), Room::new(Arc::new(alone.clone())));
     let mut members = Members::from([(b"data/base/1/16384".to_vec(), room::pages(1, 1 << 20))]);
-    let (mut parent, mut dice) = (None, Dice(7));
+    let (mut parent, mut dice, mut rows) = (None, Dice(7), Rows::default());
+    // By the attempt that each was at first.
     let mut survivors: BTreeMap<AttemptId, Members> = BTreeMap::new();
     for number in 0..count {
         grow(&mut members, change, &mut dice);
         let attempt = room.back_up(&members, parent).unwrap().attempt;
-        parent = Some(attempt);
+        rows.publish(attempt);
         survivors.insert(attempt, members.clone());
         // What stays is spread over the whole history.
         if survivors.len() > number / kept_of + 1 {
             let victim = *survivors.keys().nth(dice.roll(survivors.len() - 1)).unwrap();
             survivors.remove(&victim);
-            room.lineage.forget(victim).unwrap();
+            rows.delete(&room.lineage, &record(victim).backup_id);
         }
         if number % 50 == 49 {
             try_sweep(&room, options).unwrap();
         }
+        if rebases && (number + 1 == count || number % 70 == 69) {
+            let report = room::rebase(&room, &mut rows).unwrap();
+            assert!(report.stored_anew > 0, "{report:?}");
+            assert_eq!((report.doubts, report.left), (Vec::new(), 0));
+        }
+        parent = room.lineage.latest_parent().unwrap();
+        assert_eq!(parent, Some(rows.get(&record(attempt).backup_id).unwrap().attempt));
     }
     let report = try_sweep(&room, options).unwrap();
     assert_eq!(report.doubts, []);
@@ -149,8 +169,10 @@ fn cost_of(count: usize, kept_of: usize, change: Change, options: &SweepOptions)
     for members in survivors.values() {
         parent = Some(reference.back_up(members, parent).unwrap().attempt);
     }
-    for (attempt, members) in survivors.iter().step_by(depth::choose(5, 1)) {
-        assert_eq!(&room.read(*attempt).unwrap(), members);
+    // After a rebase every one of them is read back: nothing may be missing of what was moved.
+    for (first, members) in survivors.iter().step_by(if rebases { 1 } else { depth::choose(5, 1) }) {
+        let now = rows.get(&record(*first).backup_id).unwrap().attempt;
+        assert_eq!(&room.read(now).unwrap(), members);
     }
     let level = depth::choose(Level::Digest, Level::Decode);
     let checked = room.repository.check(level, &CancelToken::new(), &Progress::new()).unwrap();
@@ -166,44 +188,83 @@ fn cost_of(count: usize, kept_of: usize, change: Change, options: &SweepOptions)
     }
 }
 
-fn assert_costs(what: &str, kept_of: usize, change: Change, options: &SweepOptions, per_mille: u64) {
+fn assert_costs(what: &str, case: Case, options: &SweepOptions, per_mille: u64) -> Cost {
     let count = depth::choose(120, 1000);
-    let cost = cost_of(count, kept_of, change, options);
-    let told = cost.told(&format!("{what}, {change:?}"), count);
+    let cost = cost_of(count, case, options);
+    let told = cost.told(&format!("{what}, {case:?}"), count);
     depth::report(format_args!("{told}"));
     assert!(cost.per_mille() <= per_mille, "{told}");
+    cost
+}
+
+const fn left_as_is(kept_of: usize, change: Change) -> Case {
+    Case { kept_of, change, rebases: false }
 }
 
 #[test]
 fn r04_space_after_random_deletions_at_the_default_threshold() {
     assert_eq!(USUAL.dead_percent, SweepOptions::default().dead_percent);
-    assert_costs("default threshold", 4, Change::FewRows, &USUAL, 1600);
+    assert_costs("default threshold", left_as_is(4, Change::FewRows), &USUAL, 1600);
 }
 
 #[test]
 fn r04_space_after_random_deletions_at_the_tightest_threshold() {
-    assert_costs("tightest threshold", 4, Change::FewRows, &TIGHTEST, 1200);
+    assert_costs("tightest threshold", left_as_is(4, Change::FewRows), &TIGHTEST, 1200);
 }
 
 /// Beyond the bar: rows in every chunk, each time. Chains of deltas then stand on backups that are
-/// gone, and nothing stores them anew (decision 0037). What that costs is told, and must not grow.
+/// gone, until they are stored anew. What that costs is told, and must not grow.
 #[test]
 fn r04_what_bases_cost_where_every_chunk_changes_each_time() {
-    assert_costs("default threshold", 4, Change::RowsEverywhere, &USUAL, BASES_PER_MILLE_MAX);
-    assert_costs("tightest threshold", 4, Change::RowsEverywhere, &TIGHTEST, BASES_PER_MILLE_MAX);
+    let case = left_as_is(4, Change::RowsEverywhere);
+    assert_costs("default threshold", case, &USUAL, BASES_PER_MILLE_MAX);
+    assert_costs("tightest threshold", case, &TIGHTEST, BASES_PER_MILLE_MAX);
 }
 
 #[test]
 fn r04_what_bases_cost_where_deltas_are_hardly_worth_it() {
-    assert_costs("default threshold", 4, Change::ManyRows, &USUAL, BASES_PER_MILLE_MAX);
-    assert_costs("tightest threshold", 4, Change::ManyRows, &TIGHTEST, BASES_PER_MILLE_MAX);
+    let case = left_as_is(4, Change::ManyRows);
+    assert_costs("default threshold", case, &USUAL, BASES_PER_MILLE_MAX);
+    assert_costs("tightest threshold", case, &TIGHTEST, BASES_PER_MILLE_MAX);
 }
 
 #[test]
 fn r04_what_bases_cost_when_next_to_nothing_is_left() {
-    assert_costs("default threshold", 50, Change::RowsEverywhere, &USUAL, BASES_PER_MILLE_MAX);
-    assert_costs("tightest threshold", 50, Change::RowsEverywhere, &TIGHTEST, BASES_PER_MILLE_MAX);
+    let case = left_as_is(50, Change::RowsEverywhere);
+    assert_costs("default threshold", case, &USUAL, BASES_PER_MILLE_MAX);
+    assert_costs("tightest threshold", case, &TIGHTEST, BASES_PER_MILLE_MAX);
 }
 
 /// A chain is a full record and four deltas of a third of it at most: 7/3 of what the chunk alone takes.
 const BASES_PER_MILLE_MAX: u64 = 2334;
+
+/// The bars, whatever changes: with what is left stored anew, no record stays for another's sake.
+fn assert_bars_when_stored_anew(kept_of: usize, change: Change) {
+    let case = Case { kept_of, change, rebases: true };
+    for (what, options, per_mille) in
+        [("default threshold", &USUAL, 1600), ("tightest threshold", &TIGHTEST, 1200)]
+    {
+        let cost = assert_costs(what, case, options, per_mille);
+        assert_eq!(cost.bases, BaseCost::default(), "nothing stands on what is gone");
+    }
+}
+
+#[test]
+fn r04_space_stored_anew_where_few_rows_change() {
+    assert_bars_when_stored_anew(4, Change::FewRows);
+}
+
+#[test]
+fn r04_space_stored_anew_where_every_chunk_changes_each_time() {
+    assert_bars_when_stored_anew(4, Change::RowsEverywhere);
+}
+
+#[test]
+fn r04_space_stored_anew_where_deltas_are_hardly_worth_it() {
+    assert_bars_when_stored_anew(4, Change::ManyRows);
+}
+
+#[test]
+fn r04_space_stored_anew_when_next_to_nothing_is_left() {
+    assert_bars_when_stored_anew(50, Change::RowsEverywhere);
+}

@@ -361,7 +361,7 @@ fn r04_an_intent_on_a_backup_that_is_gone_neither_blocks_nor_commits() {
     let room = Room::new(Arc::new(store.clone()));
     let survivors = with_forgotten(&room, 3, |number| number == 0);
     sweep(&room);
-    let gone = AttemptId::new(uuid(1));
+    let gone = AttemptId::new(uuid(1 << 64));
     // A writer that was killed between its intent and its second look.
     let id = room.next_attempt();
     let key = format!("l/{}/in/{id}", lineage_id());

@@ -52,7 +52,7 @@ pub struct DownloadClaim {
 
 /// An archive that is open for reading.
 pub struct Download {
-    reader: BackupReader,
+    reader: Arc<BackupReader>,
     layout: Arc<Layout>,
 }
 
@@ -181,7 +181,8 @@ impl Service {
     pub async fn download_open(&self, scope: &Scope, claim: &DownloadClaim) -> Result<Download> {
         scope.require(Action::Restore)?;
         let id = claim.file.strip_suffix(FILE_ENDING).ok_or_else(refused)?;
-        let backup = self.backup_completed(scope, &BackupRef::Id(BackupId::parse(id)?)).await?;
+        let wanted = BackupRef::Id(BackupId::parse(id)?);
+        let (backup, reader) = self.content_open(scope, &wanted).await?;
         let layout = self.layout_of(&backup).await?;
         if layout.digest() != claim.content {
             return Err(Error::new(
@@ -190,7 +191,6 @@ impl Service {
             )
             .with_hint("ask for a new link and begin anew; parts of two archives do not fit together"));
         }
-        let reader = self.blocking(move |service| service.reader_of(&backup)).await?;
         Ok(Download { reader, layout })
     }
 

@@ -20,6 +20,8 @@ pub struct RestoreFacts {
     pub tablespaces: Vec<Tablespace>,
     pub source_bytes: u64,
     pub members: u64,
+    /// What a restore that was begun goes on with: it stays when the backup is stored anew, because
+    /// members and segments do.
     pub manifest_digest: String,
 }
 
@@ -31,10 +33,21 @@ impl Service {
         wanted: &BackupRef,
     ) -> Result<(Backup, Arc<BackupReader>)> {
         scope.require(Action::Restore)?;
-        let backup = self.backup_completed(scope, wanted).await?;
-        let sealed = backup.clone();
-        let reader = self.blocking(move |service| service.reader_of(&sealed)).await?;
-        Ok((backup, Arc::new(reader)))
+        let mut backup = self.backup_completed(scope, wanted).await?;
+        loop {
+            let sealed = backup.clone();
+            match self.blocking(move |service| service.reader_of(&sealed)).await {
+                // It was stored anew since its row was read: the row says where it is now.
+                Err(error) if error.kind() == ErrorKind::BackupNotFound => {
+                    let now = self.backup_completed(scope, wanted).await?;
+                    if now.attempt_id == backup.attempt_id {
+                        return Err(error);
+                    }
+                    backup = now;
+                }
+                opened => return Ok((backup, Arc::new(opened?))),
+            }
+        }
     }
 
     pub(crate) fn reader_of(&self, backup: &Backup) -> Result<BackupReader> {
@@ -63,7 +76,7 @@ impl Service {
                 facts: summary.facts.clone(),
                 source_bytes: summary.totals.source_bytes,
                 members: summary.totals.members,
-                manifest_digest: summary.manifest_digest.clone(),
+                manifest_digest: summary.content_digest.clone(),
                 backup,
             })
         })

@@ -23,6 +23,8 @@ pub struct SweepWish {
     pub is_dry_run: bool,
     /// From which share of dead bytes on a pack is written anew; the usual when absent.
     pub threshold_percent: Option<u8>,
+    /// First to store anew whatever stands on backups that are gone.
+    pub rebase: bool,
 }
 
 fn told_who_is_in_the_way(error: Error) -> Error {
@@ -51,7 +53,13 @@ impl Service {
         if wish.threshold_percent.is_some_and(|percent| !(1..=100).contains(&percent)) {
             return Err(Error::parameter(Field::Other, "threshold_percent: must be 1 to 100"));
         }
-        let input = SweepInput { threshold_percent: wish.threshold_percent };
+        if wish.rebase && wish.is_dry_run {
+            return Err(Error::parameter(
+                Field::Other,
+                "rebase: a dry run stores nothing anew; what it says of bases is what storing anew may give back",
+            ));
+        }
+        let input = SweepInput { threshold_percent: wish.threshold_percent, rebase: wish.rebase };
         let input = serde_json::to_value(input).map_err(Error::internal)?;
         let kind = if wish.is_dry_run { JobKind::PlanSweep } else { JobKind::Sweep };
         let job = Job { project_id: None, ..self.new_job(scope, kind, None, input.clone()) };
@@ -109,14 +117,29 @@ impl Service {
     /// Forgets a backup by what the repository itself knows of it; the row goes too, if there is one.
     pub async fn repository_forget(&self, scope: &Scope, wanted: &str) -> Result<()> {
         scope.require(Action::Administer)?;
-        let (project, text) = (scope.project().clone(), wanted.to_owned());
-        let (lineage, summary) =
-            self.blocking(move |service| service.find_sealed(&text, |of| *of == project)).await?;
-        let id = summary.catalog.backup_id;
-        self.refuse_unpublished(scope, &id).await?;
-        self.blocking(move |_| lineage.forget(summary.attempt)).await?;
+        let id = self.forget_sealed(scope, wanted.to_owned()).await?;
         let audit = self.audit(scope, "repository.forget", id.as_str(), json!({}));
-        self.forget_row(scope, &id, &audit).await
+        self.forget_row(scope, &id, &audit).await?;
+        // Stored anew meanwhile, it may have become another attempt before its row went; after that it
+        // cannot.
+        match self.forget_sealed(scope, id.as_str().to_owned()).await {
+            Err(error) if error.kind() != ErrorKind::BackupNotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Forgets every attempt that is the backup: two while it is stored anew.
+    async fn forget_sealed(&self, scope: &Scope, wanted: String) -> Result<BackupId> {
+        let project = scope.project().clone();
+        let found = self.blocking(move |service| service.find_sealed(&wanted, |of| *of == project)).await?;
+        let (_, summary) = found.first().ok_or_else(|| Error::internal("nothing was found"))?;
+        let id = summary.catalog.backup_id.clone();
+        self.refuse_unpublished(scope, &id).await?;
+        self.blocking(move |_| {
+            found.iter().try_for_each(|(lineage, summary)| lineage.forget(summary.attempt))
+        })
+        .await?;
+        Ok(id)
     }
 
     /// A sealed backup whose row is still BUILDING is about to be published; forgotten first, it
@@ -139,12 +162,12 @@ impl Service {
         self.catalog().backup_forget_row(Some(scope.project()), id, audit, self.now()).await.map(|_| ())
     }
 
-    /// A sealed, not forgotten backup by id or unique name.
+    /// What is sealed and not forgotten of a backup, by its id or unique name.
     fn find_sealed(
         &self,
         wanted: &str,
         mine: impl Fn(&strongroom_core::id::ProjectId) -> bool,
-    ) -> Result<(Lineage, SealedSummary)> {
+    ) -> Result<Vec<(Lineage, SealedSummary)>> {
         let mut found = Vec::new();
         for (project, id) in self.repository().lineages()? {
             if !mine(&project) {
@@ -157,14 +180,17 @@ impl Service {
                 }
             }
         }
-        match (found.pop(), found.is_empty()) {
-            (Some(only), true) => Ok(only),
-            (Some(_), false) => Err(Error::new(
+        let id = |(_, summary): &(Lineage, SealedSummary)| summary.catalog.backup_id.clone();
+        let Some(first) = found.first().map(id) else {
+            return Err(Error::new(ErrorKind::BackupNotFound, "The repository holds no such backup."));
+        };
+        if found.iter().any(|other| id(other) != first) {
+            return Err(Error::new(
                 ErrorKind::BackupState,
                 "Several backups in the repository have this name; nothing was forgotten.",
             )
-            .with_hint("give the backup's id")),
-            (None, _) => Err(Error::new(ErrorKind::BackupNotFound, "The repository holds no such backup.")),
+            .with_hint("give the backup's id"));
         }
+        Ok(found)
     }
 }

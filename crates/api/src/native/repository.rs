@@ -87,7 +87,11 @@ pub(crate) async fn sweep(
 ) -> Answer<Response> {
     let job = async {
         let request: SweepRequest = body::document(&app, &scope, Action::Govern, request).await?;
-        let wish = SweepWish { is_dry_run: request.dry_run, threshold_percent: request.threshold_percent };
+        let wish = SweepWish {
+            is_dry_run: request.dry_run,
+            threshold_percent: request.threshold_percent,
+            rebase: request.rebase,
+        };
         app.service.repository_sweep(&scope, wish).await
     };
     job.await.map(|job| accepted(&job)).map_err(Refusal::of(&id))

@@ -96,8 +96,9 @@ impl Catalog {
     }
 
     /// Asks for the end of a job: a ready one ends at once, together with its backup; a leased
-    /// one is marked for its worker; an ended one stays as it is. A backup that was tried before is
-    /// marked and due at once: an earlier try may have sealed it, which only a worker can tell.
+    /// one is marked for its worker; an ended one stays as it is. A backup or a sweep that was tried
+    /// before is marked and due at once: an earlier try may have sealed an attempt, which only a worker
+    /// can tell.
     pub async fn job_cancel_ask(
         &self,
         project: &ProjectId,
@@ -143,7 +144,8 @@ impl Catalog {
                 )
                 .into());
             }
-            let was_tried = job.kind == JobKind::Backup && job.epoch.value() > 0;
+            let may_leave = matches!(job.kind, JobKind::Backup | JobKind::Sweep);
+            let was_tried = may_leave && job.epoch.value() > 0;
             let ended = job.state == JobState::Ready && !was_tried;
             if ended {
                 cancel_ready_in_tx(tx, id, now).await?;

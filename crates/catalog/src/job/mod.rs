@@ -3,6 +3,7 @@
 
 mod end;
 mod lease;
+mod rebase;
 mod slice;
 mod sweep;
 
@@ -27,6 +28,7 @@ use crate::{Catalog, Inner, Tx};
 pub use end::CancelAsked;
 pub(crate) use end::end_in_tx;
 pub use lease::{Claim, Renewal};
+pub use rebase::{Move, Moved};
 pub use slice::{JobSlice, JobSliceFilter};
 pub use sweep::SweepStanding;
 

@@ -15,6 +15,7 @@ mod lists;
 mod outages;
 mod parallel;
 mod policies;
+mod rebases;
 mod room;
 mod secrets;
 mod shared;
@@ -102,6 +103,9 @@ on_every_database![
     policies::r01_a_shortened_policy_removes_nothing_at_once,
     policies::many_looks_remove_each_backup_once,
     policies::a_person_s_delete_of_an_automated_backup_is_obeyed,
+    rebases::a_backup_is_moved_from_what_it_is_and_nothing_else_changes,
+    rebases::a_backup_that_leaves_is_not_moved,
+    rebases::p07_a_fenced_sweep_moves_nothing,
     shared::a_first_start_is_stored_wholly_and_once,
     shared::a_first_start_that_breaks_leaves_nothing,
     shared::a_hint_reaches_other_processes,

@@ -97,7 +97,7 @@ fn wish<'a>(archive: &Archive, options: &'a ExtractOptions) -> Result<Wish<'a>> 
         port: None,
         streams: options.threads.map_or(threads, usize::from),
     };
-    let digest = journal_digest(&summary.manifest_digest, &wanted, options.keep_going);
+    let digest = journal_digest(&summary.content_digest, &wanted, options.keep_going);
     let plan =
         strongroom_restore::plan(&restore_options, &digest, summary.totals.source_bytes, &tablespaces)?;
     if options.keep_going && plan.state == TargetState::Resumable {

@@ -15,15 +15,29 @@ pub struct Doubt {
 
 impl Doubt {
     pub(super) fn of(error: &Error) -> Self {
+        Self::with_advice(
+            error,
+            "nothing more of this lineage is removed; run `strongroom repository check --level decode`, \
+             delete the backups that it names or bring the object back from a copy, then sweep again",
+        )
+    }
+
+    /// Of a backup that is not stored anew.
+    pub(crate) fn of_backup(error: &Error) -> Self {
+        Self::with_advice(
+            error,
+            "a backup that needs it stays as it is; run `strongroom repository check --level decode`, and \
+             delete the backups that it names or bring the object back from a copy",
+        )
+    }
+
+    fn with_advice(error: &Error, advice: &str) -> Self {
         let object =
             error.public().strip_prefix("The object ").and_then(|rest| rest.split(" is damaged").next());
         Self {
             object: object.unwrap_or_default().to_owned(),
             problem: error.public().to_owned(),
-            advice:
-                "nothing more of this lineage is removed; run `strongroom repository check --level decode`, \
-                     delete the backups that it names or bring the object back from a copy, then sweep again"
-                    .to_owned(),
+            advice: advice.to_owned(),
         }
     }
 }

@@ -19,6 +19,10 @@ pub(crate) struct RootDocument {
     pub(crate) totals: Totals,
     /// The packs that hold the rosters, as (n, size in bytes): they stand in no roster themselves.
     pub(crate) roster_packs: Vec<(u32, u64)>,
+    /// Digest of the manifest under which these members were first sealed, when they were stored anew
+    /// since: the same members, in the same order, byte for byte.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) content_of: Option<String>,
 }
 
 /// A directory page and the range it covers.

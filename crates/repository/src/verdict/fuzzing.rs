@@ -125,5 +125,6 @@ fn document() -> RootDocument {
         },
         totals: Totals::default(),
         roster_packs: vec![(1, 320)],
+        content_of: None,
     }
 }

@@ -11,7 +11,7 @@ use super::decide::Worker;
 use super::overwriting::Overwriting;
 use super::packer::{Packed, Packer};
 use super::parent::{Distrust, ParentReader};
-use super::pipeline::{Entrance, Shared};
+use super::pipeline::{Entrance, KnownTrees, Shared};
 use crate::frame;
 use crate::layout;
 use crate::lineage::{AttemptStart, Lineage};
@@ -21,7 +21,7 @@ use crate::verdict::{self, CatalogRecord, PlainHeader, SealedSummary, Totals, Ve
 
 /// An attempt that takes members. Dropped without a seal it leaves only what nobody refers to.
 pub struct Attempt {
-    lineage: Lineage,
+    pub(super) lineage: Lineage,
     start: Begin,
     pub(crate) pipeline: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
@@ -52,14 +52,14 @@ pub enum SealOutcome {
 }
 
 impl Attempt {
-    pub(crate) fn start(lineage: &Lineage, start: AttemptStart, parent: Option<Arc<Tree>>) -> Result<Self> {
+    pub(crate) fn start(lineage: &Lineage, start: AttemptStart, known: KnownTrees) -> Result<Self> {
         let options = start.options;
         let (chunks, chunk_queue) = crossbeam_channel::bounded(options.chunks_in_flight);
         let (events, event_queue) = crossbeam_channel::bounded(options.chunks_in_flight);
         let entrance = Entrance { next_ticket: 0, chunks, events: events.clone() };
         let overwriting = Overwriting::new(start.scratch_dir.clone(), lineage.shared.random.clone());
         let pipeline = Arc::new(Shared::new(
-            parent,
+            known,
             start.cancel,
             start.progress,
             entrance,
@@ -176,8 +176,13 @@ impl Proven {
     /// Creates the verdict. The answer is what stands there when it is read back: a retried
     /// request finds its own bytes, a fenced writer finds "abandoned".
     pub fn seal(self, facts: &BackupFacts, catalog: &CatalogRecord) -> Result<SealOutcome> {
-        self.lineage.shared.check_identity()?;
-        let keys = &self.lineage.keys;
+        let sealed_at_us = self.lineage.shared.clock.now().as_microsecond();
+        let document = self.document(facts.clone(), catalog.clone());
+        self.seal_as(document, sealed_at_us)
+    }
+
+    /// What the root says of this attempt.
+    pub(crate) fn document(&self, facts: BackupFacts, catalog: CatalogRecord) -> RootDocument {
         let counters = self.packed.counters;
         let totals = Totals {
             members: counters.members,
@@ -189,24 +194,38 @@ impl Proven {
             chunks_fill: counters.chunks_fill,
             packs: counters.packs,
         };
+        RootDocument {
+            lease_epoch: self.start.lease_epoch,
+            writer: concat!("strongroom ", env!("CARGO_PKG_VERSION")).to_owned(),
+            facts,
+            catalog,
+            totals,
+            roster_packs: self.packed.roster_packs.iter().map(|pack| (pack.id.n, pack.size)).collect(),
+            content_of: None,
+        }
+    }
+
+    /// The tree as it will be when it is sealed: every object of it is durable.
+    pub(crate) fn tree(&self, document: RootDocument) -> Tree {
+        let root = Root { document, pages: self.packed.pages.clone(), rosters: self.packed.rosters.clone() };
+        Tree::new(self.lineage.shared.store.clone(), self.lineage.keys.clone(), root)
+    }
+
+    /// As [`Proven::seal`], with a document and a time of the seal that are given.
+    pub(crate) fn seal_as(self, document: RootDocument, sealed_at_us: i64) -> Result<SealOutcome> {
+        self.lineage.shared.check_identity()?;
+        let keys = &self.lineage.keys;
+        let totals = document.totals;
         let header = PlainHeader {
             project: *keys.project_raw(),
             lineage: *keys.lineage_raw(),
             key_epoch: keys.key_epoch,
             attempt: self.start.attempt,
             parent: self.start.parent.map_or([0; 16], |parent| *parent.as_bytes()),
-            sealed_at_us: self.lineage.shared.clock.now().as_microsecond(),
+            sealed_at_us,
             source_bytes: totals.source_bytes,
             stored_bytes: totals.stored_bytes,
             members: totals.members,
-        };
-        let document = RootDocument {
-            lease_epoch: self.start.lease_epoch,
-            writer: concat!("strongroom ", env!("CARGO_PKG_VERSION")).to_owned(),
-            facts: facts.clone(),
-            catalog: catalog.clone(),
-            totals,
-            roster_packs: self.packed.roster_packs.iter().map(|pack| (pack.id.n, pack.size)).collect(),
         };
         let root = Root { document, pages: self.packed.pages, rosters: self.packed.rosters };
         let object = verdict::write_sealed(keys, &header, &root);

@@ -23,12 +23,15 @@ mod page_spool;
 mod parent;
 mod patch;
 mod pipeline;
+mod rebase;
 mod settle;
 mod spool;
 mod work_file;
 
 pub use attempt::{Attempt, Proven, SealOutcome};
 pub use parent::{Distrust, Distrusted, ParentReader};
+pub(crate) use pipeline::KnownTrees;
+pub(crate) use rebase::is_due;
 
 use serde::{Deserialize, Serialize};
 

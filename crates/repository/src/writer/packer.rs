@@ -18,6 +18,7 @@ use super::spool::Spool;
 use crate::SEGMENT_CHUNKS;
 use crate::keys::LineageKeys;
 use crate::pack::{NewRecord, PACK_SIZE_BYTES, PackBuilder, PackClosed, PackId, PackKind};
+use crate::reader::Tree;
 use crate::record::{Codec, Encoding};
 use crate::roster::Roster;
 use crate::store::Store;
@@ -230,7 +231,7 @@ impl Packer {
     fn close_segment(&mut self, open: &mut OpenMember) -> Result<()> {
         let index = open.segments.len() as u32;
         let segment = Segment { index, leaves: std::mem::take(&mut open.leaves) };
-        let node = self.node(&segment.write(), open.parent_segment.take().as_ref())?;
+        let node = self.node(&segment.write(), open.parent_segment.take().as_slice())?;
         open.segments.push(node);
         Ok(())
     }
@@ -349,14 +350,12 @@ impl Packer {
         Ok(self.data.as_mut().expect("it was opened just now"))
     }
 
-    /// Stores a node, unless the parent has the very same.
-    fn node(&mut self, bytes: &[u8], parent: Option<&NodeRef>) -> Result<NodeRef> {
+    /// Stores a node, unless a backup that is known has the very same.
+    fn node(&mut self, bytes: &[u8], known: &[NodeRef]) -> Result<NodeRef> {
         let id = self.keys.chunk_id(bytes);
-        if let Some(parent) = parent
-            && parent.id == id
-        {
-            self.roster.mark(&parent.at);
-            return Ok(*parent);
+        if let Some(known) = known.iter().find(|known| known.id == id) {
+            self.roster.mark(&known.at);
+            return Ok(*known);
         }
         let node = self.node_new(id, bytes)?;
         self.roster.mark(&node.at);
@@ -455,28 +454,26 @@ impl Packer {
 
     fn write_page(&mut self, page: &DirectoryPage) -> Result<PageRef> {
         let first_path = page.entries[0].path.as_bytes().to_vec();
-        let parent = self.shared.parent.as_ref().and_then(|tree| {
-            tree.root.pages.iter().find(|parent| parent.first_path == first_path).map(|parent| parent.node)
-        });
-        let node = self.node(&page.write(), parent.as_ref())?;
+        let pages_of = |tree: &Arc<Tree>| {
+            let mut pages = tree.root.pages.iter();
+            pages.find(|known| known.first_path == first_path).map(|known| known.node)
+        };
+        let known: Vec<NodeRef> = self.shared.known().filter_map(pages_of).collect();
+        let node = self.node(&page.write(), &known)?;
         Ok(PageRef { first_path, members: page.entries.len() as u32, node })
     }
 
-    /// Notes the size of each pack needed: own ones as written, the parent's as its roster says.
+    /// Notes the size of each pack needed: own ones as written, others as the rosters say that know them.
     fn fill_sizes(&mut self, own: &[PackClosed]) -> Result<()> {
         let own: HashMap<PackId, u64> = own.iter().map(|pack| (pack.id, pack.size)).collect();
-        let parent = match &self.shared.parent {
-            Some(tree) => tree.roster()?,
-            None => Roster::default(),
-        };
+        let known = self.shared.known().map(|tree| tree.roster()).collect::<Result<Vec<Roster>>>()?;
         for (pack, needed) in &mut self.roster.packs {
-            needed.size =
-                match own.get(pack) {
-                    Some(size) => *size,
-                    None => parent.packs.get(pack).map(|known| known.size).ok_or_else(|| {
-                        Error::internal(format!("pack {pack:?} is in no roster of the parent"))
-                    })?,
-                };
+            let others = || known.iter().find_map(|roster| roster.packs.get(pack).map(|known| known.size));
+            needed.size = own
+                .get(pack)
+                .copied()
+                .or_else(others)
+                .ok_or_else(|| Error::internal(format!("pack {pack:?} is in no roster of the parent")))?;
         }
         Ok(())
     }

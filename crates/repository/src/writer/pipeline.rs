@@ -127,8 +127,18 @@ pub(crate) struct Entrance {
     pub(crate) events: Sender<(u64, Event)>,
 }
 
+/// Sealed backups to which an attempt may refer.
+#[derive(Default)]
+pub(crate) struct KnownTrees {
+    /// What chunks are compared with.
+    pub(crate) parent: Option<Arc<Tree>>,
+    /// The backup that is stored anew by this attempt.
+    pub(crate) old: Option<Arc<Tree>>,
+}
+
 pub(crate) struct Shared {
     pub(crate) parent: Option<Arc<Tree>>,
+    pub(crate) old: Option<Arc<Tree>>,
     pub(crate) cancel: CancelToken,
     pub(crate) progress: Arc<Progress>,
     pub(crate) entrance: Mutex<Option<Entrance>>,
@@ -146,7 +156,7 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(super) fn new(
-        parent: Option<Arc<Tree>>,
+        known: KnownTrees,
         cancel: CancelToken,
         progress: Arc<Progress>,
         entrance: Entrance,
@@ -163,7 +173,8 @@ impl Shared {
             permits.0.send(()).expect("the channel holds them all");
         }
         Self {
-            parent,
+            parent: known.parent,
+            old: known.old,
             cancel,
             progress,
             entrance: Mutex::new(Some(entrance)),
@@ -176,6 +187,11 @@ impl Shared {
             distrust: Distrust::default(),
             overwriting,
         }
+    }
+
+    /// The sealed backups to which this attempt may refer.
+    pub(crate) fn known(&self) -> impl Iterator<Item = &Arc<Tree>> {
+        self.parent.iter().chain(&self.old)
     }
 
     pub(crate) fn number_member(&self) -> u32 {

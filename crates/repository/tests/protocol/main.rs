@@ -7,6 +7,7 @@
 mod explore;
 mod model;
 mod processes;
+mod rebaser;
 mod sweeper;
 
 use explore::{Found, explore};
@@ -78,6 +79,73 @@ fn f01_holds_and_undo() {
 #[test]
 fn f01_listings_that_are_late_are_covered_by_the_grace() {
     holds("late listings", &Setting { is_late: true, ..one_writer() });
+}
+
+/// A backup that is stored anew upon another one, which somebody may forget, as somebody may delete the
+/// backup itself; and a sweep.
+fn stored_anew() -> Setting {
+    Setting { rebases: true, deletes: true, forgets: 0b001, sweeps: [1, 0], ..Setting::default() }
+}
+
+#[test]
+fn f01_a_backup_stored_anew_a_delete_and_a_sweep() {
+    holds("stored anew", &stored_anew());
+}
+
+#[test]
+fn f01_a_backup_stored_anew_by_a_worker_that_crashes() {
+    holds("a crash", &Setting { crashes: 1, ..stored_anew() });
+}
+
+#[test]
+fn f01_a_backup_stored_anew_beside_two_sweepers() {
+    holds("two sweepers", &Setting { sweeps: [1, 1], deletes: false, forgets: 0, ..stored_anew() });
+    holds("a sweep after another", &Setting { sweeps: [2, 0], forgets: 0, ..stored_anew() });
+}
+
+#[test]
+fn f01_without_the_intent_that_keeps_what_is_stored_anew() {
+    is_needed(Without::Guard, "needs", &stored_anew());
+}
+
+#[test]
+fn f01_without_a_look_at_what_is_stored_anew() {
+    is_needed(Without::LookAtOld, "needs", &stored_anew());
+}
+
+#[test]
+fn f01_without_a_look_at_what_it_is_stored_upon() {
+    is_needed(Without::SecondLook, "needs", &stored_anew());
+}
+
+#[test]
+fn f01_with_a_row_that_moves_before_the_verdict() {
+    is_needed(Without::MoveAfterVerdict, "no backup", &stored_anew());
+}
+
+#[test]
+fn f01_with_a_row_that_moves_whatever_it_says() {
+    is_needed(Without::MoveOnlyTheOld, "came back", &stored_anew());
+}
+
+#[test]
+fn f01_with_the_old_attempt_forgotten_before_the_row_moves() {
+    is_needed(Without::ForgetAfterMove, "no backup", &stored_anew());
+}
+
+#[test]
+fn f01_without_forgetting_what_a_deleted_backup_was_to_become() {
+    is_needed(Without::ForgetWhatIsNotMovedTo, "no row leads to it", &stored_anew());
+}
+
+#[test]
+fn f01_without_settling_what_a_crash_left() {
+    is_needed(Without::Settling, "left", &Setting { crashes: 1, ..stored_anew() });
+}
+
+#[test]
+fn f01_with_settling_that_does_not_ask_the_row() {
+    is_needed(Without::SettlingByTheRow, "no backup", &stored_anew());
 }
 
 #[test]

@@ -1,7 +1,11 @@
 //! What is in the store, and where each process stands.
 
-/// Attempt 0 is sealed from the beginning, 1 and 2 are the writers'.
+/// Attempt 0 is sealed from the beginning, 1 and 2 are the writers'. Where a backup is stored anew it is
+/// attempt 1, sealed from the beginning too, and becomes attempt 2.
 pub(crate) const ATTEMPTS: usize = 3;
+/// The intent that keeps attempt 1 while it is stored anew; those before it are the attempts'.
+pub(crate) const GUARD: usize = ATTEMPTS;
+pub(crate) const INTENTS: usize = ATTEMPTS + 1;
 /// Generations of a pack that the model can tell apart.
 pub(crate) const GENERATIONS: usize = 3;
 
@@ -25,6 +29,14 @@ pub(crate) enum Without {
     Grace,
     IntentsOfSealed,
     Abandoning,
+    Guard,
+    LookAtOld,
+    MoveAfterVerdict,
+    MoveOnlyTheOld,
+    ForgetAfterMove,
+    ForgetWhatIsNotMovedTo,
+    Settling,
+    SettlingByTheRow,
 }
 
 /// Who takes part.
@@ -39,6 +51,10 @@ pub(crate) struct Setting {
     pub(crate) forgets: u8,
     pub(crate) undoes: bool,
     pub(crate) is_held: bool,
+    /// The backup of attempt 1 is stored anew as attempt 2.
+    pub(crate) rebases: bool,
+    /// Somebody deletes that backup.
+    pub(crate) deletes: bool,
     /// Sweeps of each of two sweepers.
     pub(crate) sweeps: [u8; 2],
     /// Processes that may crash.
@@ -53,8 +69,13 @@ impl Setting {
         self.without == Some(rule)
     }
 
-    pub(crate) fn parent(&self, attempt: usize) -> usize {
-        usize::from(attempt == 2 && !self.are_siblings)
+    /// The attempt that an intent keeps.
+    pub(crate) fn parent(&self, intent: usize) -> usize {
+        match intent {
+            GUARD => 1,
+            2 if self.rebases => 0,
+            intent => usize::from(intent == 2 && !self.are_siblings),
+        }
     }
 }
 
@@ -67,7 +88,7 @@ pub(crate) const fn of_pack(pack: usize) -> Records {
 
 /// What a backup needs: its own two records, and of its parent's the first, on which it stands as
 /// a delta, with that one's bases.
-pub(crate) fn needs(are_siblings: bool, attempt: usize) -> Records {
+fn needs(are_siblings: bool, attempt: usize) -> Records {
     match attempt {
         0 => 0b00_00_11,
         1 => 0b00_11_01,
@@ -89,6 +110,15 @@ pub(crate) enum Tombstone {
     Put,
     Swept,
     Undone,
+}
+
+/// Which attempt a backup is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Row {
+    Is(usize),
+    /// It is about to be deleted.
+    Leaving(usize),
+    Gone,
 }
 
 /// Where a process stands; the numbers are explained where its steps are.
@@ -152,15 +182,22 @@ pub(crate) struct State {
     pub(crate) sweepers: [Sweeper; 2],
     pub(crate) crashes_left: u8,
     pub(crate) has_read_nothing: bool,
+    rebases: bool,
+    pub(crate) row: Row,
+    pub(crate) rebaser: At,
+    pub(crate) heir: At,
+    pub(crate) deleter: At,
 }
 
 impl State {
     pub(crate) fn begin(setting: &Setting) -> Self {
         let on = |is_on: bool| if is_on { 0 } else { ENDED };
+        let old = setting.rebases.then_some(of_pack(1));
+        let old_verdict = if setting.rebases { Verdict::Sealed } else { Verdict::None };
         Self {
             are_siblings: setting.are_siblings,
-            packs: [[Some(of_pack(0)), None, None], [None; GENERATIONS], [None; GENERATIONS]],
-            verdicts: [Verdict::Sealed, Verdict::None, Verdict::None],
+            packs: [[Some(of_pack(0)), None, None], [old, None, None], [None; GENERATIONS]],
+            verdicts: [Verdict::Sealed, old_verdict, Verdict::None],
             intents: 0,
             reader_intent: false,
             tombstones: [Tombstone::None; ATTEMPTS],
@@ -176,6 +213,11 @@ impl State {
             sweepers: setting.sweeps.map(Sweeper::new),
             crashes_left: setting.crashes,
             has_read_nothing: false,
+            rebases: setting.rebases,
+            row: Row::Is(1),
+            rebaser: on(setting.rebases),
+            heir: on(setting.rebases),
+            deleter: if setting.deletes { 0 } else { CRASHED },
         }
     }
 
@@ -183,12 +225,21 @@ impl State {
         matches!(self.tombstones[attempt], Tombstone::Put | Tombstone::Swept)
     }
 
+    pub(crate) fn put_tombstone(&mut self, attempt: usize) {
+        if self.tombstones[attempt] == Tombstone::None {
+            self.tombstones[attempt] = Tombstone::Put;
+            self.fresh_tombstones |= 1 << attempt;
+        }
+    }
+
     pub(crate) fn is_visible(&self, attempt: usize) -> bool {
         self.verdicts[attempt] == Verdict::Sealed && !self.is_forgotten(attempt)
     }
 
     pub(crate) fn needs(&self, attempt: usize) -> Records {
-        needs(self.are_siblings, attempt)
+        // Stored anew, it stands on what attempt 0 is, no longer on what that one stands on, and takes
+        // one record over as it was.
+        if self.rebases && attempt == 2 { 0b11_01_10 } else { needs(self.are_siblings, attempt) }
     }
 
     /// What a reader finds: the generation its tree hints at, else the newest.
@@ -207,6 +258,11 @@ impl State {
             if self.is_visible(attempt) && missing != 0 {
                 return Some(format!("backup {attempt} needs what is gone: {missing:06b}"));
             }
+        }
+        if self.rebases
+            && let Some(what) = super::rebaser::loss(self)
+        {
+            return Some(what);
         }
         if self.has_read_nothing {
             return Some("a reader reads what is gone".to_owned());

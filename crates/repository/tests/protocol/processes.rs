@@ -1,9 +1,9 @@
 //! One step of each process. A step is one call of the store, or nothing that others can see.
 
 use super::model::{ATTEMPTS, At, CRASHED, ENDED, Setting, State, Tombstone, Verdict, Without};
-use super::sweeper;
+use super::{rebaser, sweeper};
 
-type Steps = Vec<(&'static str, State)>;
+pub(crate) type Steps = Vec<(&'static str, State)>;
 
 /// All that can happen next.
 pub(crate) fn steps(setting: &Setting, state: &State) -> Steps {
@@ -26,6 +26,7 @@ pub(crate) fn steps(setting: &Setting, state: &State) -> Steps {
         }
     }
     crash(state, &mut steps);
+    rebaser::steps(setting, state, &mut steps);
     if setting.is_late && (state.fresh_intents | state.fresh_tombstones) != 0 {
         let mut next = state.clone();
         (next.fresh_intents, next.fresh_tombstones) = (0, 0);
@@ -34,7 +35,7 @@ pub(crate) fn steps(setting: &Setting, state: &State) -> Steps {
     steps
 }
 
-fn to(steps: &mut Steps, step: &'static str, state: &State, change: impl FnOnce(&mut State)) {
+pub(crate) fn to(steps: &mut Steps, step: &'static str, state: &State, change: impl FnOnce(&mut State)) {
     let mut next = state.clone();
     change(&mut next);
     steps.push((step, next));
@@ -147,10 +148,7 @@ fn forget(state: &State, attempt: usize, steps: &mut Steps) {
             next.forgetting[attempt] = if attempt == 0 && next.hold { ENDED } else { 1 };
         }),
         1 => to(steps, "forget: tombstone", state, |next| {
-            if next.tombstones[attempt] == Tombstone::None {
-                next.tombstones[attempt] = Tombstone::Put;
-                next.fresh_tombstones |= 1 << attempt;
-            }
+            next.put_tombstone(attempt);
             next.forgetting[attempt] = ENDED;
         }),
         _ => {}
@@ -195,12 +193,19 @@ fn crash(state: &State, steps: &mut Steps) {
 
 /// When nobody does anything any more: what is still there after two more sweeps and should not.
 pub(crate) fn leftover(setting: &Setting, state: &State) -> Option<String> {
+    if let Some(what) = rebaser::leftover(setting, state) {
+        return Some(what);
+    }
     let mut state = state.clone();
     (state.fresh_intents, state.fresh_tombstones) = (0, 0);
     // A reader that ended without a word is forgotten after an hour.
     state.reader_intent = false;
     for _ in 0..2 {
         state.sweepers[0] = super::model::Sweeper::new(1);
+        // Of an attempt that nobody goes on with, and of one that never was.
+        if !setting.lacks(Without::Abandoning) {
+            state.intents &= !(1 << super::model::GUARD);
+        }
         for attempt in 1..ATTEMPTS {
             let is_open = state.intents & (1 << attempt) != 0 && state.verdicts[attempt] == Verdict::None;
             if is_open && !setting.lacks(Without::Abandoning) {

@@ -1,7 +1,7 @@
 //! The sweep, step by step.
 
 use super::model::{
-    ATTEMPTS, GENERATIONS, Records, Setting, State, Sweeper, Tombstone, Verdict, Without, of_pack,
+    ATTEMPTS, GENERATIONS, INTENTS, Records, Setting, State, Sweeper, Tombstone, Verdict, Without, of_pack,
 };
 
 const LIST_PACKS: u8 = 0;
@@ -101,7 +101,7 @@ fn list_intent(setting: &Setting, state: &State, sweeper: &mut Sweeper) -> bool 
         sweeper.intents |= state.intents & (1 << attempt);
     }
     sweeper.cursor += 1;
-    let is_done = usize::from(sweeper.cursor) == ATTEMPTS;
+    let is_done = usize::from(sweeper.cursor) == INTENTS;
     if is_done {
         sweeper.is_read = state.reader_intent;
     }
@@ -126,9 +126,12 @@ fn live(setting: &Setting, state: &State, sweeper: &Sweeper) -> Records {
         if sweeper.verdicts[attempt] == Verdict::Sealed && sweeper.dead & (1 << attempt) == 0 {
             live |= needs(attempt);
         }
-        let is_open = sweeper.intents & (1 << attempt) != 0 && sweeper.verdicts[attempt] == Verdict::None;
+    }
+    for intent in 0..INTENTS {
+        let has_verdict = sweeper.verdicts.get(intent).is_some_and(|verdict| *verdict != Verdict::None);
+        let is_open = sweeper.intents & (1 << intent) != 0 && !has_verdict;
         if is_open && !setting.lacks(Without::Intents) {
-            live |= needs(setting.parent(attempt));
+            live |= needs(setting.parent(intent));
         }
     }
     if sweeper.is_read { live | needs(0) } else { live }

@@ -5,8 +5,8 @@
 pub mod log;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use strongroom_core::Result;
 use strongroom_core::backup::BackupType;
@@ -17,8 +17,9 @@ use strongroom_core::parent::Reading;
 use strongroom_core::progress::Progress;
 use strongroom_core::time::{Clock, Randomness};
 use strongroom_repository::{
-    Attempt, AttemptStart, BackupReader, Begun, CatalogRecord, FrameBody, Lineage, RecoveryKey, Repository,
-    SealOutcome, SealedSummary, Store, WriterOptions,
+    Attempt, AttemptStart, BackupReader, Begun, CatalogRecord, FrameBody, Lineage, Owner, RebaseOrder,
+    RebaseReport, RebaseTry, RecoveryKey, Repository, SealOutcome, SealedSummary, Stands, Store,
+    WriterOptions,
 };
 use uuid::Uuid;
 
@@ -100,7 +101,9 @@ impl Room {
     }
 
     pub fn next_attempt(&self) -> AttemptId {
-        AttemptId::new(Uuid::from_u128(u128::from(self.next_attempt.fetch_add(1, Ordering::Relaxed))))
+        // As in a UUIDv7: what tells the order of time stands in the first half.
+        let number = self.next_attempt.fetch_add(1, Ordering::Relaxed);
+        AttemptId::new(Uuid::from_u128(u128::from(number) << 64))
     }
 
     pub fn begin(&self, attempt: AttemptId, parent: Option<AttemptId>) -> Result<Begun> {
@@ -153,9 +156,114 @@ impl Room {
     }
 }
 
+/// What a backup is, as a catalog knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Row {
+    pub attempt: AttemptId,
+    pub is_leaving: bool,
+}
+
+/// The rows of a catalog, shared by processes: each change of one is a step.
+#[derive(Clone, Default)]
+pub struct Rows {
+    rows: Arc<Mutex<BTreeMap<BackupId, Row>>>,
+    /// What was noted before it was begun.
+    pub tries: Arc<Mutex<Vec<RebaseTry>>>,
+}
+
+impl Rows {
+    fn rows(&self) -> MutexGuard<'_, BTreeMap<BackupId, Row>> {
+        self.rows.lock().unwrap()
+    }
+
+    pub fn publish(&self, attempt: AttemptId) -> BackupId {
+        let id = record(attempt).backup_id;
+        self.rows().insert(id.clone(), Row { attempt, is_leaving: false });
+        id
+    }
+
+    pub fn publish_all<'a>(&self, attempts: impl IntoIterator<Item = &'a AttemptId>) {
+        for attempt in attempts {
+            self.publish(*attempt);
+        }
+    }
+
+    pub fn get(&self, id: &BackupId) -> Option<Row> {
+        self.rows().get(id).copied()
+    }
+
+    /// A delete is accepted; answers the attempt that is to be forgotten.
+    pub fn leave(&self, id: &BackupId) -> AttemptId {
+        let mut rows = self.rows();
+        let row = rows.get_mut(id).unwrap();
+        row.is_leaving = true;
+        row.attempt
+    }
+
+    pub fn remove(&self, id: &BackupId) {
+        self.rows().remove(id);
+    }
+
+    /// As deletes do it: accepted, forgotten, gone.
+    pub fn delete(&self, lineage: &Lineage, id: &BackupId) {
+        let attempt = self.leave(id);
+        lineage.forget(attempt).unwrap();
+        self.remove(id);
+    }
+
+    /// The attempts that are backups.
+    pub fn attempts(&self) -> Vec<AttemptId> {
+        self.rows().values().map(|row| row.attempt).collect()
+    }
+}
+
+impl Owner for Rows {
+    fn may_move(&mut self, backup: &SealedSummary) -> Result<bool> {
+        let row = self.get(&backup.catalog.backup_id);
+        Ok(row == Some(Row { attempt: backup.attempt, is_leaving: false }))
+    }
+
+    fn begin(&mut self, attempt: &RebaseTry) -> Result<()> {
+        self.tries.lock().unwrap().push(attempt.clone());
+        Ok(())
+    }
+
+    fn take(&mut self, attempt: &RebaseTry, new: &SealedSummary) -> Result<Stands> {
+        assert_eq!((attempt.new, &attempt.backup), (new.attempt, &new.catalog.backup_id));
+        let mut rows = self.rows();
+        let Some(row) = rows.get_mut(&attempt.backup) else { return Ok(Stands::Gone) };
+        if !row.is_leaving && row.attempt == attempt.old {
+            row.attempt = attempt.new;
+        }
+        Ok(Stands::On(row.attempt))
+    }
+}
+
+/// Stores anew what is to be stored anew.
+pub fn rebase(room: &Room, owner: &mut dyn Owner) -> Result<RebaseReport> {
+    let mut report = RebaseReport::default();
+    room.lineage.rebase(&rebase_order(), owner, &mut report).map(|()| report)
+}
+
+pub fn rebase_order() -> RebaseOrder {
+    RebaseOrder {
+        lease_epoch: 2,
+        worker: "test".to_owned(),
+        scratch_dir: std::env::temp_dir(),
+        options: WriterOptions { threads: 2, ..WriterOptions::default() },
+        cancel: CancelToken::new(),
+        progress: Arc::new(Progress::new()),
+    }
+}
+
 /// Everything a backup holds.
 pub fn read(lineage: &Lineage, attempt: AttemptId) -> Result<Members> {
     read_by(&lineage.open_backup(attempt)?)
+}
+
+/// As [`read`], of a backup that was forgotten.
+pub fn read_even_forgotten(lineage: &Lineage, attempt: AttemptId) -> Result<Members> {
+    read_by(&lineage.open_backup_even_forgotten(attempt)?)
 }
 
 /// Everything that a reader gives.

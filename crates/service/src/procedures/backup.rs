@@ -15,8 +15,6 @@
 //! its consistency ended with its connection. The same is done before a backup becomes FAILED, so
 //! that no sealed backup ever stands beside a FAILED row.
 
-use std::path::PathBuf;
-
 use serde_json::json;
 use strongroom_catalog::Published;
 use strongroom_core::backup::Backup;
@@ -30,7 +28,7 @@ use strongroom_repository::{
     Attempt, AttemptStart, Begun, CatalogRecord, Distrusted, Lineage, SealOutcome, SealedSummary, Verdict,
 };
 
-use super::{GivenUp, backup_of, refuse_spent, sweep};
+use super::{GivenUp, backup_of, refuse_spent, scratch_dir, sweep};
 use crate::measures::Measurement;
 use crate::work::JobContext;
 
@@ -150,15 +148,6 @@ fn start(context: &JobContext, attempt: AttemptId, parent: Option<AttemptId>) ->
         cancel: context.cancel.clone(),
         progress: context.progress.clone(),
     })
-}
-
-fn scratch_dir(context: &JobContext) -> Result<PathBuf> {
-    let path = context.service.parts().data_dir.join("scratch");
-    std::fs::create_dir_all(&path).map_err(|error| {
-        Error::new(ErrorKind::Unavailable, format!("The scratch directory cannot be made ({error})."))
-            .with_hint("see that the data directory is writable")
-    })?;
-    Ok(path)
 }
 
 /// An attempt that could not be built on its parent makes room for one that is not.

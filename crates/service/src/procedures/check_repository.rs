@@ -126,8 +126,8 @@ fn compare_row(context: &JobContext, backup: &Backup, report: &mut CheckReport) 
     Ok(())
 }
 
-/// A backup that was deleted since its row was read is no finding.
+/// A backup that was deleted or stored anew since its row was read is no finding.
 fn is_listed_still(context: &JobContext, backup: &Backup) -> Result<bool> {
     let row = context.catalog(|catalog| async move { catalog.backup_by_id(&backup.id).await })?;
-    Ok(row.is_some_and(|row| row.state == BackupState::Completed))
+    Ok(row.is_some_and(|row| row.state == BackupState::Completed && row.attempt_id == backup.attempt_id))
 }

@@ -5,8 +5,11 @@ mod backup;
 mod check_repository;
 mod delete;
 mod drill;
+mod rebase;
 mod sweep;
 mod verify;
+
+use std::path::PathBuf;
 
 use strongroom_core::job::JobKind;
 use strongroom_core::verification::Level;
@@ -40,11 +43,11 @@ pub(crate) enum GivenUp {
 pub(crate) fn give_up(context: &JobContext) -> Result<GivenUp> {
     match context.job.kind {
         JobKind::Backup => backup::give_up(context),
-        JobKind::Delete
-        | JobKind::Verify
-        | JobKind::CheckRepository
-        | JobKind::Sweep
-        | JobKind::PlanSweep => Ok(GivenUp::Nothing),
+        // What it had begun to store anew is moved to, or comes to nothing.
+        JobKind::Sweep => rebase::settle(context).map(|()| GivenUp::Nothing),
+        JobKind::Delete | JobKind::Verify | JobKind::CheckRepository | JobKind::PlanSweep => {
+            Ok(GivenUp::Nothing)
+        }
     }
 }
 
@@ -74,4 +77,14 @@ fn backup_of(context: &JobContext) -> Result<strongroom_core::backup::Backup> {
     context
         .catalog(|catalog| async move { catalog.backup_by_id(id).await })?
         .ok_or_else(|| Error::new(ErrorKind::BackupNotFound, "The backup is gone; nothing was done."))
+}
+
+/// Where an attempt has its spool files.
+fn scratch_dir(context: &JobContext) -> Result<PathBuf> {
+    let path = context.service.parts().data_dir.join("scratch");
+    std::fs::create_dir_all(&path).map_err(|error| {
+        Error::new(ErrorKind::Unavailable, format!("The scratch directory cannot be made ({error})."))
+            .with_hint("see that the data directory is writable")
+    })?;
+    Ok(path)
 }

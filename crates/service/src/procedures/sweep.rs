@@ -2,6 +2,7 @@
 //!
 //! | Step | Effect | On a later try |
 //! |---|---|---|
+//! | rebase | where it is asked for: what is dead as a whole goes first, then backups are stored anew (`rebase.rs`) | what was begun is settled, then done again |
 //! | begin | what was deleted until now is this sweep's to take away; what comes later asks for another one | begun anew |
 //! | sweep | lineage by lineage: what only goes, then what is written anew. What this try did is noted as it goes | from the beginning: what is gone is gone |
 //! | record | one transaction: what all tries together did, job succeeded | zero rows changed: we were fenced |
@@ -16,8 +17,9 @@ use serde_json::json;
 use strongroom_core::job::JobKind;
 use strongroom_core::size::ByteSize;
 use strongroom_core::{Error, ErrorKind, Result};
-use strongroom_repository::{BaseCost, SweepOptions, SweepReport};
+use strongroom_repository::{BaseCost, RebaseReport, SweepOptions, SweepReport};
 
+use super::rebase;
 use crate::measures::Measurement;
 use crate::work::JobContext;
 
@@ -32,6 +34,8 @@ const NOTED_EVERY: Duration = Duration::from_secs(1);
 pub(crate) struct SweepInput {
     /// Without one, the usual.
     pub(crate) threshold_percent: Option<u8>,
+    /// Whether backups are stored anew whose changes stand on backups that are gone.
+    pub(crate) rebase: bool,
 }
 
 pub(super) fn run(context: &JobContext) -> Result<()> {
@@ -40,15 +44,54 @@ pub(super) fn run(context: &JobContext) -> Result<()> {
     let usual = SweepOptions::default();
     let dead_percent = input.threshold_percent.unwrap_or(usual.dead_percent);
     let options = SweepOptions { is_dry_run, dead_percent, ..usual };
+    // Also when somebody has asked for a plain one in the place of this one since.
+    rebase::settle(context)?;
     let mut report = earlier_tries(context)?;
+    let (first, rebased) = if input.rebase && !is_dry_run {
+        let (first, rebased) = store_anew(context, &options)?;
+        (first, Some(rebased))
+    } else {
+        (SweepReport::default(), None)
+    };
     if !is_dry_run {
         context.step("begin", || {
             context.catalog(|catalog| async move { catalog.sweep_begin(&context.fence).await })
         })?;
     }
-    report.add(context.step("sweep", || sweep(context, &options))?);
+    report.add(context.step("sweep", || sweep(context, &options, &first))?);
+    report.add_done(&first);
+    let rebased = rebased.transpose()?;
     let bases = if is_dry_run { Some(base_cost(context)?) } else { None };
-    context.step("record", || record(context, &options, &report, bases))
+    context.step("record", || record(context, &options, &report, (rebased, bases)))
+}
+
+/// Stores backups anew. For want of room the sweep has its turn all the same: what it gives back may be
+/// what is wanting.
+fn store_anew(context: &JobContext, options: &SweepOptions) -> Result<(SweepReport, Result<RebaseReport>)> {
+    let mut all = rebase::earlier_tries(context)?;
+    // Nothing is written anew yet that is about to be needed no longer.
+    let only_remove = SweepOptions { dead_percent: 100, ..*options };
+    let first = sweep(context, &only_remove, &SweepReport::default())?;
+    let rebased = match context.step("rebase", || rebase::run(context)) {
+        Err(error) if error.kind() == ErrorKind::DiskFull => Err(no_room_to_store_anew(&error)),
+        done => {
+            let done = done?;
+            all.add_done(&done);
+            Ok(RebaseReport { backups: done.backups, left: done.left, doubts: done.doubts, ..all })
+        }
+    };
+    Ok((first, rebased))
+}
+
+fn no_room_to_store_anew(error: &Error) -> Error {
+    tracing::warn!("Backups cannot be stored anew: {}", error.chain());
+    Error::new(
+        ErrorKind::DiskFull,
+        "Not every backup could be stored anew: the repository's disk has no room for what stands beside the old \
+         one until it is proved. What was stored anew stays so, the others are as they were, nothing is lost, and \
+         the sweep has done the rest.",
+    )
+    .with_hint("free room on the repository's disk, or delete more backups, then do it again")
 }
 
 /// What of the rest is there only because deltas stand on it. A lineage that cannot be read was told
@@ -79,7 +122,8 @@ fn earlier_tries(context: &JobContext) -> Result<SweepReport> {
     Ok(report)
 }
 
-fn sweep(context: &JobContext, options: &SweepOptions) -> Result<SweepReport> {
+/// `first` is what this claim has swept until now.
+fn sweep(context: &JobContext, options: &SweepOptions, first: &SweepReport) -> Result<SweepReport> {
     let repository = context.service.repository();
     let (mut report, mut noted) = (SweepReport::default(), SweepReport::default());
     let mut noted_at = Instant::now();
@@ -93,12 +137,12 @@ fn sweep(context: &JobContext, options: &SweepOptions) -> Result<SweepReport> {
             &mut report,
         );
         if swept.is_err() || noted_at.elapsed() >= NOTED_EVERY {
-            note(context, options, &report, &mut noted)?;
+            note(context, options, (first, &report), &mut noted)?;
             noted_at = Instant::now();
         }
         swept?;
     }
-    note(context, options, &report, &mut noted)?;
+    note(context, options, (first, &report), &mut noted)?;
     if report.packs_without_room > 0 { Err(no_room(&report)) } else { Ok(report) }
 }
 
@@ -106,10 +150,11 @@ fn sweep(context: &JobContext, options: &SweepOptions) -> Result<SweepReport> {
 fn note(
     context: &JobContext,
     options: &SweepOptions,
-    report: &SweepReport,
+    (first, report): (&SweepReport, &SweepReport),
     noted: &mut SweepReport,
 ) -> Result<()> {
     let mut done = SweepReport::default();
+    done.add_done(first);
     done.add_done(report);
     if options.is_dry_run || done == *noted {
         return Ok(());
@@ -136,12 +181,15 @@ fn record(
     context: &JobContext,
     options: &SweepOptions,
     report: &SweepReport,
-    bases: Option<BaseCost>,
+    (rebased, bases): (Option<RebaseReport>, Option<BaseCost>),
 ) -> Result<()> {
     let mut result = serde_json::to_value(report).map_err(Error::internal)?;
     result["dry_run"] = options.is_dry_run.into();
     if let Some(bases) = bases {
         result["bases"] = serde_json::to_value(bases).map_err(Error::internal)?;
+    }
+    if let Some(rebased) = &rebased {
+        result["rebase"] = serde_json::to_value(rebased).map_err(Error::internal)?;
     }
     result["threshold_percent"] = options.dead_percent.into();
     let detail = json!({
@@ -150,6 +198,7 @@ fn record(
         "packs_rewritten": report.packs_rewritten,
         "backups_decided": report.backups_decided,
         "doubts": report.doubts.len(),
+        "stored_anew": rebased.map_or(0, |rebased| rebased.stored_anew),
     });
     let action = if options.is_dry_run { "repository.sweep_planned" } else { "repository.swept" };
     let audit = context.audit(action, context.service.repository().id(), detail);

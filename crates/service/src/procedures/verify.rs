@@ -31,11 +31,19 @@ impl Found {
 }
 
 pub(super) fn run(context: &JobContext) -> Result<()> {
-    let (backup, level) = (still_completed(context)?, level_of(context)?);
-    let found = context.step("check", || find(context, &backup, level))?;
+    let (mut backup, level) = (still_completed(context)?, level_of(context)?);
+    let mut found = context.step("check", || find(context, &backup, level));
+    while !found.as_ref().is_ok_and(|found| found.outcome != Outcome::Failed) {
+        // What a delete takes away meanwhile is no damage, nor is what was stored anew elsewhere.
+        let now = still_completed(context)?;
+        if now.attempt_id == backup.attempt_id {
+            break;
+        }
+        backup = now;
+        found = find(context, &backup, level);
+    }
+    let found = found?;
     if found.outcome == Outcome::Failed {
-        // What a delete takes away meanwhile is no damage.
-        still_completed(context)?;
         let reason = if found.drill.is_some() { "drill" } else { "damage" };
         context.service.inner.measures.add(Measurement::VerifyFailed { reason });
     }

@@ -12,6 +12,7 @@ mod drills;
 mod engine;
 mod hostile;
 mod kills;
+mod rebases;
 mod requests;
 mod restores;
 mod room;

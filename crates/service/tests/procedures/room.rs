@@ -301,10 +301,12 @@ impl Room {
         for summary in self.sealed() {
             sealed.entry(summary.catalog.backup_id).or_default().push(summary.attempt);
         }
+        let is_swept = self.judge.catalog.sweep_standing().await.unwrap().live.is_some();
         for (id, attempts) in &sealed {
             let row = rows.get(id).unwrap_or_else(|| panic!("a sealed backup without a row: {id}"));
             assert_ne!(row.state, BackupState::Failed, "a sealed backup beside a FAILED row");
-            assert_eq!(attempts.len(), 1, "one backup, one sealed attempt");
+            // Two while it is stored anew.
+            assert!(attempts.len() == 1 || is_swept && attempts.len() == 2, "one backup, one sealed attempt");
         }
         let told = self.judge.catalog.outbox_list(10_000).await.unwrap();
         for row in rows.values() {
@@ -314,7 +316,10 @@ impl Room {
             let was_completed = is_completed || row.attempt_id.is_some();
             assert_eq!(told.iter().filter(count).count(), usize::from(was_completed), "told once");
             if is_completed {
-                assert_eq!(sealed.get(&row.id), Some(&vec![row.attempt_id.unwrap()]));
+                assert!(
+                    sealed.get(&row.id).unwrap().contains(&row.attempt_id.unwrap()),
+                    "the row leads to it"
+                );
             }
         }
     }

@@ -23,14 +23,15 @@ fn automatic() -> Settings {
     Settings { sweep_delay: Some(Duration::from_secs(limits::SWEEP_DELAY_S)), ..settings() }
 }
 
-async fn ask(room: &Room, wish: SweepWish) -> JobId {
+pub(crate) async fn ask(room: &Room, wish: SweepWish) -> JobId {
     room.judge.service.repository_sweep(&room.scope().await, wish).await.unwrap()
 }
 
-const TIGHTEST: SweepWish = SweepWish { is_dry_run: false, threshold_percent: Some(1) };
+pub(crate) const TIGHTEST: SweepWish =
+    SweepWish { is_dry_run: false, threshold_percent: Some(1), rebase: false };
 
 /// Work of others, done by a worker to whom nothing happens.
-async fn work(room: &Room) -> usize {
+pub(crate) async fn work(room: &Room) -> usize {
     room.process().await.worker.run_due().await
 }
 
@@ -58,7 +59,7 @@ fn pack_bytes(room: &Room) -> u64 {
     listed.iter().filter(|object| object.key.contains("/pk/")).map(|object| object.size).sum()
 }
 
-async fn swept(room: &Room, job: &JobId) -> serde_json::Value {
+pub(crate) async fn swept(room: &Room, job: &JobId) -> serde_json::Value {
     let job = room.job(job).await;
     assert_eq!(job.state, JobState::Succeeded, "{:?}", job.failure);
     job.result.unwrap()

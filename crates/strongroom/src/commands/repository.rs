@@ -27,6 +27,10 @@ pub(crate) enum Verb {
         /// Write a pack anew when at least this share of its bytes is dead, 1 (least space) to 100
         #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(1..=100))]
         threshold: Option<u8>,
+        /// First store backups anew whose changes stand on deleted ones: reads what they stand on, and
+        /// needs room for it once more until it has ended
+        #[arg(long, conflicts_with = "dry_run")]
+        rebase: bool,
         /// Wait until it has ended
         #[arg(long)]
         wait: bool,
@@ -47,8 +51,8 @@ pub(crate) fn run(verb: &Verb, desk: &Desk) -> Outcome<Exit> {
             stat(&desk.runtime.block_on(desk.client.get(&["repository"]))?, desk);
             Ok(Exit::Done)
         }
-        Verb::Sweep { dry_run, threshold, wait, progress } => {
-            let request = SweepRequest { dry_run: *dry_run, threshold_percent: *threshold };
+        Verb::Sweep { dry_run, threshold, rebase, wait, progress } => {
+            let request = SweepRequest { dry_run: *dry_run, threshold_percent: *threshold, rebase: *rebase };
             sweep::run(&request, *wait || *dry_run, *progress, desk)
         }
         Verb::Forget { backup } => {

@@ -76,12 +76,13 @@ fn show(result: &Value, is_dry_run: bool) {
             output::data(format_args!("  {bytes:>10} in {} packs: {why}", number(share, "packs")));
         }
     }
+    show_stored_anew(&result["rebase"]);
     output::data(format_args!("stays: {} that backups need", size(number(result, "bytes_live"))));
     let bases = &result["bases"];
     if number(bases, "records") > 0 {
         let bytes = size(number(bases, "bytes"));
         output::data(format_args!(
-            "  {bytes:>10} in {} records: bases of deltas, of which no backup is left",
+            "  {bytes:>10} in {} records: bases of deltas, of which no backup is left (--rebase)",
             number(bases, "records")
         ));
     }
@@ -102,8 +103,31 @@ fn show(result: &Value, is_dry_run: bool) {
             "! {waiting} deleted backups stay for now: a hold or a grace stands on them"
         ));
     }
-    for doubt in result["doubts"].as_array().into_iter().flatten() {
+    for doubt in
+        [&result["doubts"], &result["rebase"]["doubts"]].into_iter().filter_map(Value::as_array).flatten()
+    {
         let text = |name: &str| doubt[name].as_str().unwrap_or_default().to_owned();
         output::note(format_args!("! {}: {}\n  {}", text("object"), text("problem"), text("advice")));
+    }
+}
+
+/// What was asked for with `--rebase`.
+fn show_stored_anew(rebase: &Value) {
+    if rebase.is_null() {
+        return;
+    }
+    output::data(format_args!(
+        "stored anew: {} of {} backups, {} chunks, {} written",
+        number(rebase, "stored_anew"),
+        number(rebase, "backups"),
+        number(rebase, "chunks"),
+        size(number(rebase, "bytes")),
+    ));
+    let left = number(rebase, "left");
+    if left > 0 {
+        output::note(format_args!(
+            "! {left} backups stay as they are: a hold stands on them, they are about to be deleted, or they are \
+             another catalog's"
+        ));
     }
 }

@@ -3,7 +3,7 @@
 use crate::room::{Done, Room};
 
 /// As somebody else than the first administrator.
-fn run_as(room: &Room, token: &str, arguments: &[&str]) -> Done {
+pub(crate) fn run_as(room: &Room, token: &str, arguments: &[&str]) -> Done {
     let mut command = room.command(arguments);
     command.env("STRONGROOM_ENDPOINT", &room.endpoint).env("STRONGROOM_TOKEN", token);
     Done::of(&command.output().unwrap())

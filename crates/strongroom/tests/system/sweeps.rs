@@ -10,6 +10,7 @@ use serde_json::Value;
 use strongroom_testkit::depth;
 use strongroom_testkit::disk::SmallDisk;
 
+use crate::identity::run_as;
 use crate::room::{Room, files, pause, until};
 use crate::source::{Source, digest, restores_to};
 
@@ -124,6 +125,89 @@ fn r04_deleted_backups_give_their_space_back() {
     let page = page.as_str().unwrap();
     assert!(page.contains(&format!("strongroom_repository_swept_bytes_total {freed}")), "{page}");
     assert!(!page.contains("strongroom_repository_last_sweep_timestamp_seconds 0\n"), "{page}");
+}
+
+/// Tokens that may do much in the project, and nothing for the domain: an operator's, and that of
+/// somebody who administers this one project.
+fn tokens_of_others(room: &Room) -> [String; 2] {
+    let operator = room.json(&["token", "create", "tape", "--role", "operator"]);
+    let secret = room.scratch.path().join("ada-password");
+    std::fs::write(&secret, "correct horse battery\n").unwrap();
+    room.json(&["user", "create", "ada", "--password-file", &secret.display().to_string()]);
+    room.run(&["user", "grant", "ada", "admin"]).expect(0);
+    let log_in = serde_json::json!({ "auth": { "identity": {
+        "methods": ["password"],
+        "password": { "user": { "name": "ada", "password": "correct horse battery" } },
+    } } });
+    let answer = room.http("POST", "/v3/auth/tokens", &log_in.to_string());
+    assert_eq!(answer.status, 201, "{}", answer.body);
+    let ada = answer.head.lines().find_map(|line| line.strip_prefix("x-subject-token: ")).unwrap();
+    [operator["token"].as_str().unwrap().to_owned(), ada.to_owned()]
+}
+
+/// `--rebase` is for administrators of the domain; nothing is begun for anybody else.
+fn assert_is_refused_to_others(room: &Room) {
+    let jobs = room.json(&["job", "list"]);
+    for token in tokens_of_others(room) {
+        run_as(room, &token, &["backup", "list"]).expect(0);
+        let refused = run_as(room, &token, &["repository", "sweep", "--rebase", "--wait"]).expect(4);
+        assert!(refused.stdout.is_empty(), "{}", refused.stdout);
+    }
+    assert_eq!(room.json(&["job", "list"]), jobs, "no job was begun");
+}
+
+#[test]
+fn r04_what_stands_on_deleted_backups_is_stored_anew_by_the_command() {
+    let (room, source) = served(&["--sweep-delay-seconds", "never"]);
+    let mut wanted = history(&room, &source, &["first", "second", "third", "fourth", "fifth", "sixth"]);
+    delete(&room, &mut wanted, &["first", "second", "fourth", "fifth"]);
+    let swept = sweep(&room);
+    assert_eq!(swept["rebase"], Value::Null, "nobody asked for it: {swept}");
+    let (plain, objects) = (taken(&room.repository()), files(&room.repository()));
+    let dry = ["repository", "sweep", "--dry-run", "--threshold", "1", "--progress", "none"];
+    let look = room.json(&dry);
+    let cost = number(&look["bases"]["bytes"]);
+    assert!(number(&look["bases"]["records"]) > 0 && cost > 0, "{look}");
+    assert!(room.run(&dry).expect(0).stdout.contains("(--rebase)"), "the text says what helps");
+
+    let refused = room.run(&["repository", "sweep", "--dry-run", "--rebase"]).expect(2);
+    assert!(
+        refused.stderr.contains("--dry-run") && refused.stderr.contains("--rebase"),
+        "{}",
+        refused.stderr
+    );
+    let asked = room.http("POST", "/strongroom/v1/repository/sweep", r#"{"dry_run":true,"rebase":true}"#);
+    assert_eq!(asked.status, 400, "{}", asked.body);
+    assert!(asked.body["message"].as_str().unwrap().starts_with("rebase: "), "{}", asked.body);
+    assert_is_refused_to_others(&room);
+    assert_eq!(files(&room.repository()), objects, "nothing has changed");
+
+    let before = room.json(&["backup", "list"]);
+    let command = ["repository", "sweep", "--rebase", "--wait", "--threshold", "1", "--progress", "none"];
+    let done = room.json(&command);
+    let rebase = &done["rebase"];
+    assert_eq!(
+        (&done["schema"], &done["dry_run"], &done["doubts"]),
+        (&1.into(), &false.into(), &serde_json::json!([]))
+    );
+    assert_eq!(
+        (&rebase["backups"], &rebase["stored_anew"], &rebase["left"]),
+        (&2.into(), &2.into(), &0.into())
+    );
+    assert!(number(&rebase["chunks"]) > 0 && number(&rebase["bytes"]) > 0, "{done}");
+    let now = taken(&room.repository());
+    assert!(now < plain, "{now} on the disk, {plain} before");
+    assert_eq!(room.json(&dry)["bases"], serde_json::json!({ "records": 0, "bytes": 0 }));
+    assert_eq!(room.json(&["backup", "list"]), before, "for users nothing has changed");
+    all_restore(&room, &wanted);
+    depth::report(format_args!(
+        "{plain} bytes on the disk after the sweep, bases of deltas {cost}; {now} after storing anew"
+    ));
+
+    let again = room.run(&command).expect(0);
+    assert!(again.stdout.contains("stored anew: 0 of 2 backups"), "{}", again.stdout);
+    wanted.extend(history(&room, &source, &["seventh"]));
+    all_restore(&room, &wanted);
 }
 
 #[test]

@@ -57,4 +57,8 @@ pub struct SweepRequest {
     /// From which share of dead bytes on a pack is written anew, 1 to 100; 25 when absent
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub threshold_percent: Option<u8>,
+    /// First store backups anew whose changes stand on backups that were deleted, each upon the backup
+    /// before it. Not with `dry_run`
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rebase: bool,
 }
