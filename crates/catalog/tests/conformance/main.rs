@@ -56,6 +56,7 @@ on_every_database![
     backups::p04_a_backup_is_published_exactly_once,
     backups::unknown_and_foreign_instances_are_not_found,
     crowd::t04_a_hundred_thousand_due_at_one_moment_wait_for_their_places,
+    crowd::t04_as_many_projects_with_something_due_have_their_turns,
     deletes::a_delete_hides_nothing_until_the_row_is_gone,
     deletes::a_delete_asked_twice_is_one_job,
     deletes::p05_a_delete_that_fails_is_tried_until_it_is_done,
