@@ -13,7 +13,6 @@
 //! | verifications | when a backup was last proved good | no: a backup is verified again |
 //! | quotas | how many manual backups a project may have | the count yes, the limit is configuration |
 //! | audit events, each with the digest of the one before | who did what | no |
-//! | outbox | notifications not yet sent | no |
 //!
 //! Losing the catalog is an inconvenience, losing the repository is the disaster. A copy of the
 //! catalog alone opens no database: every secret in it is sealed with a key that is not in it.
@@ -30,7 +29,7 @@
 //!   caller may ask what time a shared database has, and count from there.
 //! * Hints between processes are never needed: whoever misses one finds the work by polling.
 //! * Transactions lock rows in one order, so that they cannot wait for one another in a circle:
-//!   instance, tags, policy, job, backup, quota, outbox, audit head.
+//!   instance, tags, policy, job, backup, quota, audit head.
 //!
 //! It must never know HTTP, an engine, or a byte of a backup.
 
@@ -48,7 +47,6 @@ mod instance_facts;
 mod invariants;
 mod job;
 mod migration;
-mod outbox;
 mod policy;
 mod quota;
 mod reading;
@@ -80,7 +78,6 @@ pub use hints::Hints;
 pub use identity::{AccessKey, AccessKeyOwner, Assignment, Project, Role, User};
 pub use instance_facts::InstanceFacts;
 pub use job::{CancelAsked, Claim, JobFilter, JobSlice, JobSliceFilter, Move, Moved, Renewal, SweepStanding};
-pub use outbox::OutboxEntry;
 pub use policy::{DueStart, Expired, PolicyRow, RetentionRow, StartRow, Started};
 pub use reading::{InstanceReading, MetricsReading};
 pub use session::{Bearer, BearerProject, Credential, SessionRow};

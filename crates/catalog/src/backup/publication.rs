@@ -2,21 +2,20 @@
 
 use jiff::Timestamp;
 use serde_json::json;
-use sqlx::query_scalar;
+use sqlx::query;
 use strongroom_core::Result;
 use strongroom_core::backup::Failure;
-use strongroom_core::id::{AttemptId, BackupId, JobId, ProjectId};
+use strongroom_core::id::{AttemptId, BackupId, JobId};
 use strongroom_core::job::{Fence, JobState};
 use strongroom_core::size::ByteSize;
 use strongroom_core::time::to_micros;
 
 use crate::audit::{AuditEvent, audit_in_tx};
-use crate::fault::{Fault, damaged, fenced};
+use crate::fault::{Fault, fenced};
 use crate::job::end_in_tx;
-use crate::outbox::{Notice, outbox_in_tx};
 use crate::row::{to_integer, to_json};
 use crate::transaction::writing;
-use crate::{Catalog, Inner, Tx};
+use crate::{Catalog, Tx};
 
 /// What the sealed attempt amounts to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +30,7 @@ pub struct Published {
 }
 
 impl Catalog {
-    /// BUILDING → COMPLETED, after the verdict was sealed: backup, job, audit and outbox together.
+    /// BUILDING → COMPLETED, after the verdict was sealed: backup, job and audit together.
     /// `Fenced` when another worker owns the job or the backup has ended already.
     pub async fn backup_publish(
         &self,
@@ -43,35 +42,18 @@ impl Catalog {
         let result = json!({ "manifest_digest": published.manifest_digest });
         writing!(self, |tx| {
             end_in_tx(tx, fence, JobState::Succeeded, Some(&result), None, published.finished).await?;
-            let project = complete_in_tx(tx, id, &fence.job_id, published).await?;
-            let notice = Notice {
-                at: published.finished,
-                project_id: &project,
-                topic: "backup.completed",
-                object: id.as_str(),
-                document: json!({
-                    "source_bytes": published.source_bytes,
-                    "stored_bytes": published.stored_bytes,
-                    "warnings": published.warnings,
-                }),
-            };
-            outbox_in_tx(tx, &self.inner, notice).await?;
+            complete_in_tx(tx, id, &fence.job_id, published).await?;
             audit_in_tx(tx, &self.inner, audit).await
         })
     }
 }
 
-async fn complete_in_tx(
-    tx: &mut Tx,
-    id: &BackupId,
-    job: &JobId,
-    published: &Published,
-) -> Result<ProjectId, Fault> {
-    let project: Option<String> = query_scalar(
+async fn complete_in_tx(tx: &mut Tx, id: &BackupId, job: &JobId, published: &Published) -> Result<(), Fault> {
+    let changed = query(
         "UPDATE backups SET
              state = 'completed', finished = $3, attempt_id = $4, manifest_digest = $5,
              source_bytes = $6, stored_bytes = $7, warnings = $8
-         WHERE id = $1 AND job_id = $2 AND state = 'building' RETURNING project_id",
+         WHERE id = $1 AND job_id = $2 AND state = 'building'",
     )
     .bind(id.as_str())
     .bind(job.as_str())
@@ -81,42 +63,33 @@ async fn complete_in_tx(
     .bind(to_integer(published.source_bytes.bytes())?)
     .bind(to_integer(published.stored_bytes.bytes())?)
     .bind(to_json(&published.warnings)?)
-    .fetch_optional(&mut **tx)
+    .execute(&mut **tx)
     .await?;
-    owner(project)
+    require_one(changed.rows_affected())
 }
 
 /// BUILDING → FAILED, in the transaction that ends the backup's job.
 pub(crate) async fn fail_in_tx(
     tx: &mut Tx,
-    inner: &Inner,
     id: &BackupId,
     job: &JobId,
     failure: &Failure,
     now: Timestamp,
 ) -> Result<(), Fault> {
-    let project: Option<String> = query_scalar(
+    let changed = query(
         "UPDATE backups SET state = 'failed', finished = $3, failure = $4
-         WHERE id = $1 AND job_id = $2 AND state = 'building' RETURNING project_id",
+         WHERE id = $1 AND job_id = $2 AND state = 'building'",
     )
     .bind(id.as_str())
     .bind(job.as_str())
     .bind(to_micros(now))
     .bind(to_json(failure)?)
-    .fetch_optional(&mut **tx)
+    .execute(&mut **tx)
     .await?;
-    let notice = Notice {
-        at: now,
-        project_id: &owner(project)?,
-        topic: "backup.failed",
-        object: id.as_str(),
-        document: json!({ "code": failure.code, "message": failure.message }),
-    };
-    outbox_in_tx(tx, inner, notice).await
+    require_one(changed.rows_affected())
 }
 
-/// The project of the one row that changed; no row means that the backup was not ours to end.
-fn owner(project: Option<String>) -> Result<ProjectId, Fault> {
-    let project = project.ok_or_else(fenced)?;
-    ProjectId::parse(&project).map_err(|_| damaged("project_id", &project))
+/// No row means that the backup was not ours to end.
+fn require_one(changed: u64) -> Result<(), Fault> {
+    if changed == 1 { Ok(()) } else { Err(fenced()) }
 }

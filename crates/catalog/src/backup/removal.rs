@@ -15,10 +15,9 @@ use crate::dialect::{Spelled, select_for_update};
 use crate::fault::{Fault, fenced};
 use crate::identity::project_id;
 use crate::job::{self, end_in_tx};
-use crate::outbox::{Notice, outbox_in_tx};
 use crate::row::Columns;
 use crate::transaction::writing;
-use crate::{Catalog, Inner, Tx, quota};
+use crate::{Catalog, Tx, quota};
 
 /// Which backups a caller may delete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,7 +95,7 @@ impl Catalog {
             if found.state != BackupState::Deleting {
                 return Err(fenced());
             }
-            erase_in_tx(tx, &self.inner, id, &found, now).await?;
+            erase_in_tx(tx, id, &found).await?;
             audit_in_tx(tx, &self.inner, audit).await
         })
     }
@@ -125,7 +124,7 @@ impl Catalog {
             let found = Removable::from_row(&row)?;
             found.state.transition(BackupEvent::DeleteAsked)?;
             refuse_held_in_tx(tx, id).await?;
-            erase_in_tx(tx, &self.inner, id, &found, now).await?;
+            erase_in_tx(tx, id, &found).await?;
             audit_in_tx(tx, &self.inner, audit).await?;
             Ok(true)
         })
@@ -194,25 +193,12 @@ async fn end_delete_in_tx(tx: &mut Tx, id: &BackupId, now: Timestamp) -> Result<
     Ok(())
 }
 
-/// Takes away the row and what hangs on it, gives the quota back and tells of it.
-async fn erase_in_tx(
-    tx: &mut Tx,
-    inner: &Inner,
-    id: &BackupId,
-    found: &Removable,
-    now: Timestamp,
-) -> Result<(), Fault> {
+/// Takes away the row and what hangs on it, and gives the quota back.
+async fn erase_in_tx(tx: &mut Tx, id: &BackupId, found: &Removable) -> Result<(), Fault> {
     query("DELETE FROM verifications WHERE backup_id = $1").bind(id.as_str()).execute(&mut **tx).await?;
     query("DELETE FROM backups WHERE id = $1").bind(id.as_str()).execute(&mut **tx).await?;
     if found.kind == BackupType::Manual {
         quota::give_back_in_tx(tx, &found.project_id).await?;
     }
-    let notice = Notice {
-        at: now,
-        project_id: &found.project_id,
-        topic: "backup.deleted",
-        object: id.as_str(),
-        document: json!({}),
-    };
-    outbox_in_tx(tx, inner, notice).await
+    Ok(())
 }

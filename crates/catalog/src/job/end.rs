@@ -88,7 +88,7 @@ impl Catalog {
             }
             let ended = end_in_tx(tx, fence, state, None, Some(failure), now).await?;
             if let (JobKind::Backup, Some(backup)) = (ended.kind, &ended.backup_id) {
-                fail_in_tx(tx, &self.inner, backup, &fence.job_id, failure, now).await?;
+                fail_in_tx(tx, backup, &fence.job_id, failure, now).await?;
             }
             follow_up_in_tx(tx, &self.inner, &ended, now).await?;
             audit_in_tx(tx, &self.inner, audit).await
@@ -150,7 +150,7 @@ impl Catalog {
             if ended {
                 cancel_ready_in_tx(tx, id, now).await?;
                 if let (JobKind::Backup, Some(backup)) = (job.kind, &job.backup_id) {
-                    fail_in_tx(tx, &self.inner, backup, id, &cancelled(), now).await?;
+                    fail_in_tx(tx, backup, id, &cancelled(), now).await?;
                 }
             } else {
                 let mark =

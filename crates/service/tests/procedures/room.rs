@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use secrecy::SecretString;
-use strongroom_catalog::{Catalog, OutboxEntry};
+use strongroom_catalog::{AuditRecord, Catalog};
 use strongroom_core::backup::{Backup, BackupState, InstanceRef, NewBackup};
 use strongroom_core::engine::{EngineKind, TlsMode};
 use strongroom_core::id::{AttemptId, BackupId, JobId, RequestId};
@@ -308,11 +308,11 @@ impl Room {
             // Two while it is stored anew.
             assert!(attempts.len() == 1 || is_swept && attempts.len() == 2, "one backup, one sealed attempt");
         }
-        let told = self.judge.catalog.outbox_list(10_000).await.unwrap();
+        let told = self.judge.catalog.audit_list(&self.instance.project_id, 100_000).await.unwrap();
         for row in rows.values() {
             let is_completed = row.state == BackupState::Completed;
             let count =
-                |entry: &&OutboxEntry| entry.topic == "backup.completed" && entry.object == row.id.as_str();
+                |event: &&AuditRecord| event.action == "backup.complete" && event.object == row.id.as_str();
             let was_completed = is_completed || row.attempt_id.is_some();
             assert_eq!(told.iter().filter(count).count(), usize::from(was_completed), "told once");
             if is_completed {
