@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
-use strongroom_testkit::{debian, depth, npm, postgres};
+use strongroom_testkit::{debian, depth, mysql, npm, postgres};
 
 use crate::{packages, process, python, say, tidy, workspace};
 
@@ -39,6 +39,7 @@ enum Part {
     Core,
     Catalog,
     Repository,
+    Mysql,
     Postgres,
     Restore,
     Extract,
@@ -57,6 +58,7 @@ impl Part {
             Self::Core => "strongroom-core",
             Self::Catalog => "strongroom-catalog",
             Self::Repository => "strongroom-repository",
+            Self::Mysql => "strongroom-engine-mysql",
             Self::Postgres => "strongroom-engine-postgres",
             Self::Restore => "strongroom-restore",
             Self::Extract => "strongroom-extract",
@@ -169,6 +171,7 @@ fn prepare() -> anyhow::Result<Vec<String>> {
             may_skip.push(format!("postgresql-{version}"));
         }
     }
+    ensure_mysql(&mut may_skip);
     if !postgres::available(15) {
         say::note("!! PostgreSQL 15 is not installed here: its tests are SKIPPED and counted as skipped.");
         may_skip.push("postgresql-15".to_owned());
@@ -185,6 +188,22 @@ fn prepare() -> anyhow::Result<Vec<String>> {
         }
     }
     Ok(may_skip)
+}
+
+/// MySQL, in no stable suite of Debian.
+fn ensure_mysql(may_skip: &mut Vec<String>) {
+    if mysql::available() {
+        return;
+    }
+    say::note("MySQL is unpacked from its Debian suite, beside the system (a minute)");
+    let made =
+        packages::ensure(&["debootstrap"], "it unpacks a Debian suite", || process::exists("debootstrap"))
+            .and_then(|()| debian::ensure_mysql_tree());
+    if let Err(error) = made {
+        say::note(format_args!("!! MySQL cannot be had: {error:#}"));
+        say::note("!! Its tests are SKIPPED and counted as skipped.");
+        may_skip.push("mysql".to_owned());
+    }
 }
 
 fn run_tests(options: &Options, may_skip: &[String]) -> anyhow::Result<Tally> {

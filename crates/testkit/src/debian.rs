@@ -16,6 +16,9 @@ use rustix::fs::{FlockOperation, flock};
 /// Names the cache folder; it must be readable by an ordinary account.
 const CACHE: &str = "STRONGROOM_TEST_CACHE";
 
+/// In the folder of an installation of MySQL: which components its servers have.
+pub(crate) const MANIFEST: &str = "sbin/mysqld.my";
+
 /// Suffix of a program whose place a wrapper has taken.
 const WRAPPED: &str = "wrapped";
 
@@ -29,15 +32,96 @@ pub fn ensure_postgres_tree(version: u32) -> anyhow::Result<PathBuf> {
     };
     let package = format!("postgresql-{version}");
     let programs = format!("usr/lib/postgresql/{version}/bin");
-    let tree = ensure_tree(suite, &package, &programs)?;
-    Ok(tree.join(programs))
+    let tree = Tree { suite, name: &package, packages: &[&package], programs: &[&programs], libraries: &[] };
+    Ok(tree.ensure()?.join(programs))
+}
+
+/// The MySQL of sid: the folder that holds `sbin/mysqld`, `bin/mysql` and everything they read. The
+/// stable suites have none. Made like the other trees.
+pub fn ensure_mysql_tree() -> anyhow::Result<PathBuf> {
+    let tree = Tree {
+        suite: "sid",
+        name: "mysql",
+        packages: &["mysql-server-core", "mysql-client-core"],
+        programs: &[
+            "usr/sbin/mysqld",
+            "usr/bin/mysql",
+            "usr/bin/mysqladmin",
+            "usr/bin/mysqlbinlog",
+            "usr/bin/mysqlcheck",
+            "usr/bin/mysqldump",
+        ],
+        libraries: &["usr/lib/mysql/private"],
+    };
+    let usr = tree.ensure()?.join("usr");
+    allow_keyrings(&usr)?;
+    Ok(usr)
+}
+
+/// Lets a data directory name a keyring of its own: the installation must say that it may.
+fn allow_keyrings(usr: &Path) -> anyhow::Result<()> {
+    for (name, text) in [
+        (MANIFEST, "{\"read_local_manifest\": true}\n"),
+        ("lib/mysql/plugin/component_keyring_file.cnf", "{\"read_local_config\": true}\n"),
+    ] {
+        let path = usr.join(name);
+        if !path.is_file() {
+            fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Where [`ensure_mysql_tree`] has put everything; nothing is made.
+pub fn mysql_tree() -> Option<PathBuf> {
+    let place = cache_folder().join("debian-mysql/usr");
+    place.join("sbin/mysqld").is_file().then_some(place)
+}
+
+/// mydumper of Debian sid: the folder of its programs. Made like the servers' trees.
+pub fn ensure_mydumper() -> anyhow::Result<PathBuf> {
+    let tree = Tree {
+        suite: "sid",
+        name: "mydumper",
+        packages: &["mydumper"],
+        programs: &["usr/bin/mydumper", "usr/bin/myloader"],
+        libraries: &[],
+    };
+    Ok(tree.ensure()?.join("usr/bin"))
+}
+
+/// MariaDB of Debian 12, which cannot stand beside a MySQL: the folder that holds `sbin/mariadbd`,
+/// `bin/mariadb-backup` and everything they read. Made like the servers' trees.
+pub fn ensure_mariadb() -> anyhow::Result<PathBuf> {
+    let tree = Tree {
+        suite: "bookworm",
+        name: "mariadb",
+        packages: &["mariadb-server-core", "mariadb-client-core", "mariadb-backup"],
+        programs: &[
+            "usr/sbin/mariadbd",
+            "usr/bin/mariadb",
+            "usr/bin/mariadb-backup",
+            "usr/bin/mbstream",
+            "usr/bin/my_print_defaults",
+            "usr/bin/resolveip",
+        ],
+        libraries: &[],
+    };
+    Ok(tree.ensure()?.join("usr"))
 }
 
 /// pgBackRest of Debian sid, which knows every server that we know and block incrementals; older
 /// suites have one that knows neither. Made like the servers' trees.
 pub fn ensure_pgbackrest() -> anyhow::Result<PathBuf> {
     let program = "usr/bin/pgbackrest";
-    Ok(ensure_tree("sid", "pgbackrest", program)?.join(program))
+    let tree = Tree {
+        suite: "sid",
+        name: "pgbackrest",
+        packages: &["pgbackrest"],
+        programs: &[program],
+        libraries: &[],
+    };
+    Ok(tree.ensure()?.join(program))
 }
 
 /// Where `ensure_postgres_tree` has put, or would put, the programs; nothing is made.
@@ -58,28 +142,79 @@ pub(crate) fn cache_folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/test-cache")
 }
 
-/// A tree of one suite with one package and what it depends on; `programs`, a folder or a single
-/// one, get wrappers.
-fn ensure_tree(suite: &str, package: &str, programs: &str) -> anyhow::Result<PathBuf> {
-    let cache = cache_folder();
-    fs::create_dir_all(&cache).with_context(|| format!("cannot make {}", cache.display()))?;
-    let tree = cache.join(format!("debian-{package}"));
-    let lock = fs::File::create(cache.join(format!("debian-{package}.lock")))?;
-    flock(&lock, FlockOperation::LockExclusive)?;
-    if tree.is_dir() {
-        return Ok(tree);
+/// A tree of one suite with some packages and what they depend on.
+struct Tree<'t> {
+    suite: &'t str,
+    /// Of its folder in the cache.
+    name: &'t str,
+    packages: &'t [&'t str],
+    /// Folders of programs, or single ones, that get wrappers.
+    programs: &'t [&'t str],
+    /// Where its libraries are, besides the usual place.
+    libraries: &'t [&'t str],
+}
+
+impl Tree<'_> {
+    fn ensure(&self) -> anyhow::Result<PathBuf> {
+        let (cache, name) = (cache_folder(), self.name);
+        fs::create_dir_all(&cache).with_context(|| format!("cannot make {}", cache.display()))?;
+        let tree = cache.join(format!("debian-{name}"));
+        let lock = fs::File::create(cache.join(format!("debian-{name}.lock")))?;
+        flock(&lock, FlockOperation::LockExclusive)?;
+        if tree.is_dir() {
+            return Ok(tree);
+        }
+        ensure!(rustix::process::getuid().is_root(), "making a Debian tree needs root");
+        let partial = cache.join(format!("debian-{name}.partial"));
+        if partial.exists() {
+            fs::remove_dir_all(&partial)?;
+        }
+        bootstrap(self.suite, &partial)?;
+        unpack(self.packages, &partial)?;
+        for programs in self.programs {
+            self.wrap_programs(&partial, &tree, programs)?;
+        }
+        fs::set_permissions(&partial, fs::Permissions::from_mode(0o755))?;
+        fs::rename(&partial, &tree)?;
+        Ok(tree)
     }
-    ensure!(rustix::process::getuid().is_root(), "making a Debian tree needs root");
-    let partial = cache.join(format!("debian-{package}.partial"));
-    if partial.exists() {
-        fs::remove_dir_all(&partial)?;
+
+    /// Puts a script in the place of each program, which runs it with the tree's own loader. The
+    /// programs find each other and their data by path, so they must not notice that they moved.
+    fn wrap_programs(&self, tree: &Path, final_place: &Path, programs: &str) -> anyhow::Result<()> {
+        let programs = tree.join(programs);
+        if programs.is_file() {
+            return self.wrap(&programs, tree, final_place);
+        }
+        for program in fs::read_dir(programs)? {
+            let program = program?.path();
+            if is_elf(&program)? {
+                self.wrap(&program, tree, final_place)?;
+            }
+        }
+        Ok(())
     }
-    bootstrap(suite, &partial)?;
-    unpack(package, &partial)?;
-    wrap_programs(&partial, &tree, programs)?;
-    fs::set_permissions(&partial, fs::Permissions::from_mode(0o755))?;
-    fs::rename(&partial, &tree)?;
-    Ok(tree)
+
+    fn wrap(&self, program: &Path, tree: &Path, final_place: &Path) -> anyhow::Result<()> {
+        let wrapped = program.with_extension(WRAPPED);
+        fs::rename(program, &wrapped)?;
+        let libraries: Vec<String> = ["usr/lib/x86_64-linux-gnu"]
+            .iter()
+            .chain(self.libraries)
+            .map(|folder| final_place.join(folder).display().to_string())
+            .collect();
+        let script = format!(
+            "#!/bin/sh\nexec '{root}/lib64/ld-linux-x86-64.so.2' --library-path '{libraries}' \\\n  \
+             --argv0 '{shown}' '{real}' \"$@\"\n",
+            root = final_place.display(),
+            libraries = libraries.join(":"),
+            shown = final_place.join(program.strip_prefix(tree)?).display(),
+            real = final_place.join(wrapped.strip_prefix(tree)?).display(),
+        );
+        fs::write(program, script)?;
+        fs::set_permissions(program, fs::Permissions::from_mode(0o755))?;
+        Ok(())
+    }
 }
 
 fn bootstrap(suite: &str, tree: &Path) -> anyhow::Result<()> {
@@ -103,18 +238,13 @@ fn bootstrap(suite: &str, tree: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Fetches a package with all it depends on and lays the files down, without any script.
-fn unpack(package: &str, tree: &Path) -> anyhow::Result<()> {
+/// Fetches packages with all they depend on and lays the files down, without any script.
+fn unpack(packages: &[&str], tree: &Path) -> anyhow::Result<()> {
     run(Command::new("chroot").arg(tree).args(["apt-get", "-q", "update"]))?;
-    run(Command::new("chroot").arg(tree).args([
-        "apt-get",
-        "-q",
-        "install",
-        "-y",
-        "--download-only",
-        "--no-install-recommends",
-        package,
-    ]))?;
+    run(Command::new("chroot")
+        .arg(tree)
+        .args(["apt-get", "-q", "install", "-y", "--download-only", "--no-install-recommends"])
+        .args(packages))?;
     for archive in fs::read_dir(tree.join("var/cache/apt/archives"))? {
         let archive = archive?.path();
         if archive.extension().is_some_and(|ending| ending == "deb") {
@@ -122,37 +252,6 @@ fn unpack(package: &str, tree: &Path) -> anyhow::Result<()> {
             fs::remove_file(&archive)?;
         }
     }
-    Ok(())
-}
-
-/// Puts a script in the place of each program, which runs it with the tree's own loader. The
-/// programs find each other and their data by path, so they must not notice that they moved.
-fn wrap_programs(tree: &Path, final_place: &Path, programs: &str) -> anyhow::Result<()> {
-    let programs = tree.join(programs);
-    if programs.is_file() {
-        return wrap(&programs, tree, final_place);
-    }
-    for program in fs::read_dir(programs)? {
-        let program = program?.path();
-        if is_elf(&program)? {
-            wrap(&program, tree, final_place)?;
-        }
-    }
-    Ok(())
-}
-
-fn wrap(program: &Path, tree: &Path, final_place: &Path) -> anyhow::Result<()> {
-    let wrapped = program.with_extension(WRAPPED);
-    fs::rename(program, &wrapped)?;
-    let script = format!(
-        "#!/bin/sh\nexec '{root}/lib64/ld-linux-x86-64.so.2' --library-path '{root}/usr/lib/x86_64-linux-gnu' \\\n  \
-         --argv0 '{shown}' '{real}' \"$@\"\n",
-        root = final_place.display(),
-        shown = final_place.join(program.strip_prefix(tree)?).display(),
-        real = final_place.join(wrapped.strip_prefix(tree)?).display(),
-    );
-    fs::write(program, script)?;
-    fs::set_permissions(program, fs::Permissions::from_mode(0o755))?;
     Ok(())
 }
 
