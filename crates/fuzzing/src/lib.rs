@@ -12,6 +12,7 @@ pub fn targets() -> impl Iterator<Item = Target> {
         strongroom_core::fuzzing::TARGETS,
         strongroom_repository::fuzzing::TARGETS,
         strongroom_restore::fuzzing::TARGETS,
+        strongroom_engine_mysql::fuzzing::TARGETS,
         strongroom_engine_postgres::fuzzing::TARGETS,
         strongroom_service::fuzzing::TARGETS,
         strongroom_api::fuzzing::TARGETS,
@@ -26,6 +27,7 @@ pub fn seeds() -> impl Iterator<Item = Seed> {
     [
         strongroom_repository::fuzzing::SEEDS,
         strongroom_restore::fuzzing::SEEDS,
+        strongroom_engine_mysql::fuzzing::SEEDS,
         strongroom_engine_postgres::fuzzing::SEEDS,
         strongroom_service::fuzzing::SEEDS,
     ]

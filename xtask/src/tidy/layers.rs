@@ -16,7 +16,9 @@ const EDGES: &[(&str, &[&str])] = &[
     ("strongroom-core", &[]),
     ("strongroom-catalog", &["strongroom-core"]),
     ("strongroom-repository", &["strongroom-core"]),
-    ("strongroom-engine-postgres", &["strongroom-core"]),
+    ("strongroom-engine-mysql", &["strongroom-core", "strongroom-host"]),
+    ("strongroom-engine-postgres", &["strongroom-core", "strongroom-host"]),
+    ("strongroom-host", &["strongroom-core"]),
     ("strongroom-restore", &["strongroom-core", "strongroom-repository"]),
     (
         "strongroom-service",
@@ -29,6 +31,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "strongroom-core",
             "strongroom-api",
             "strongroom-catalog",
+            "strongroom-engine-mysql",
             "strongroom-engine-postgres",
             "strongroom-repository",
             "strongroom-service",
@@ -36,13 +39,20 @@ const EDGES: &[(&str, &[&str])] = &[
     ),
     (
         "strongroom-extract",
-        &["strongroom-core", "strongroom-engine-postgres", "strongroom-repository", "strongroom-restore"],
+        &[
+            "strongroom-core",
+            "strongroom-engine-mysql",
+            "strongroom-engine-postgres",
+            "strongroom-repository",
+            "strongroom-restore",
+        ],
     ),
     (
         "strongroom-fuzzing",
         &[
             "strongroom-core",
             "strongroom-api",
+            "strongroom-engine-mysql",
             "strongroom-engine-postgres",
             "strongroom-repository",
             "strongroom-restore",

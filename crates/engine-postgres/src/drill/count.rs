@@ -5,10 +5,11 @@ use std::collections::BinaryHeap;
 
 use strongroom_core::engine::TableCount;
 use strongroom_core::limits;
+use strongroom_host::outcome_of;
 
 use super::room::MAJOR_WITH_EVENT_TRIGGER_SWITCH;
 use super::server::Server;
-use super::{Drill, Halt, is_of_this_machine, outcome_of, superuser};
+use super::{Drill, Halt, is_of_this_machine, superuser};
 use crate::connection::{Connection, Row, Watch};
 use crate::fault::{Fault, for_people};
 use crate::remedy::quote_literal;
@@ -304,7 +305,7 @@ impl Drill<'_> {
         let how = match fault {
             Fault::Server(error) => error.quoted(),
             // Its own words tell more than ours, when it has any.
-            Fault::Domain(_) | Fault::Abandoned => server.process.last_words(),
+            Fault::Domain(_) | Fault::Abandoned => server.process.last_words(for_people),
         };
         let database = for_people(database.as_bytes());
         let sentence = format!("Database {database} could not be read to its end: {how}.");

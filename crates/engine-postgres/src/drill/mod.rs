@@ -6,7 +6,6 @@
 //! data brought with it, as far as that is in our hands: no setting, library, command or trigger
 //! of the source comes to life, neither of its files nor of its databases and roles.
 
-mod cell;
 mod count;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
@@ -21,12 +20,15 @@ use std::time::{Duration, Instant};
 
 use strongroom_core::engine::{BackupFacts, DrillOrder, DrillReport};
 use strongroom_core::verification::{DrillCheck, Outcome};
-use strongroom_core::{Error, Result, limits};
+use strongroom_core::{Error, Result};
+use strongroom_host::{Cell, Told};
 
-use self::cell::Cell;
 use self::room::Room;
 use crate::facts::PostgresFacts;
 use crate::restore;
+
+/// The postmaster takes its children with it.
+const DEATH_SIGNAL: &str = "QUIT";
 
 /// The program a drill of this backup would run.
 pub(crate) fn find_server(facts: &BackupFacts) -> Result<PathBuf> {
@@ -37,7 +39,7 @@ pub(crate) fn find_server(facts: &BackupFacts) -> Result<PathBuf> {
 pub(crate) fn run(order: &DrillOrder<'_>) -> Result<DrillReport> {
     let facts = PostgresFacts::of(order.facts)?;
     let room = Room::furnish(order, &facts)?;
-    let cell = Cell::strongest(order.account);
+    let cell = Cell::strongest(order.account, DEATH_SIGNAL);
     let until = Instant::now().checked_add(order.timeout);
     let mut drill = Drill {
         order,
@@ -72,30 +74,6 @@ enum Halt {
 impl From<Error> for Halt {
     fn from(error: Error) -> Self {
         Self::Stop(error)
-    }
-}
-
-/// Sentences, told up to a limit and counted beyond.
-#[derive(Debug, Default)]
-struct Told {
-    sentences: Vec<String>,
-    more: u64,
-}
-
-impl Told {
-    fn tell(&mut self, sentence: String) {
-        if self.sentences.len() < limits::DRILL_FINDINGS_MAX {
-            self.sentences.push(sentence);
-        } else {
-            self.more += 1;
-        }
-    }
-
-    fn into_sentences(mut self) -> Vec<String> {
-        if self.more > 0 {
-            self.sentences.push(format!("There are {} more findings like these.", self.more));
-        }
-        self.sentences
     }
 }
 
@@ -160,15 +138,6 @@ impl Drill<'_> {
     }
 }
 
-/// What a part of the drill comes to when these were its findings.
-fn outcome_of(failures: usize, unjudged: usize) -> Outcome {
-    match (failures, unjudged) {
-        (0, 0) => Outcome::Passed,
-        (0, _) => Outcome::NotRun,
-        _ => Outcome::Failed,
-    }
-}
-
 /// Words of a server or a tool that tell of this machine and not of the data. To accuse a backup of
 /// a full disk, or of an extension that was not installed here, would be wrong.
 fn is_of_this_machine(words: &str) -> bool {
@@ -189,17 +158,6 @@ fn is_of_this_machine(words: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn findings_are_bounded_and_their_number_is_told() {
-        let mut told = Told::default();
-        for number in 0..limits::DRILL_FINDINGS_MAX + 3 {
-            told.tell(number.to_string());
-        }
-        let sentences = told.into_sentences();
-        assert_eq!(sentences.len(), limits::DRILL_FINDINGS_MAX + 1);
-        assert!(sentences.last().unwrap().contains("3 more"));
-    }
 
     #[test]
     fn a_lack_of_this_machine_is_no_damage() {

@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 
 use strongroom_core::engine::DrillOrder;
 use strongroom_core::{Error, ErrorKind, Result};
+use strongroom_host::io_failed;
 
 use crate::facts::PostgresFacts;
-use crate::restore::{NOT_LOWER, SOCKET_PATH_BYTES_MAX, io_failed};
+use crate::restore::{NOT_LOWER, SOCKET_PATH_BYTES_MAX};
 
 /// Part of the socket's name only: there is no network. Short, because socket paths are.
 pub(super) const PORT: &str = "1";

@@ -4,9 +4,11 @@ use std::ffi::OsString;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+use strongroom_host::{Rise, ServerProcess};
 
 use super::{Drill, Halt, is_of_this_machine};
-use crate::restore::{Rise, ServerProcess};
+use crate::fault::for_people;
+use crate::restore::is_ready;
 
 /// Ending in good order writes out what replay has changed.
 const STOP_TIMEOUT: Duration = Duration::from_mins(10);
@@ -45,7 +47,7 @@ impl Drill<'_> {
         let mut server = Server { process };
         let left = self.remaining()?;
         let look = || self.order.cancel.check();
-        match server.process.wait_until_ready(left, &look)? {
+        match server.process.wait_until_ready(left, &|server| is_ready(server, self.order.target), &look)? {
             Rise::Ready => {
                 self.report.start = Some(begun.elapsed());
                 return Ok(Some(server));
@@ -53,7 +55,7 @@ impl Drill<'_> {
             Rise::Late => return Err(Halt::OutOfTime),
             Rise::Ended => {}
         }
-        let words = server.process.last_words();
+        let words = server.process.last_words(for_people);
         let sentence = format!("The restored server ended while starting. Its last words: {words}");
         if is_of_this_machine(&words) {
             self.unjudged.tell(sentence);
@@ -71,7 +73,7 @@ impl Drill<'_> {
             // Nobody has told it to.
             self.failures.tell(format!(
                 "The restored server ended while it was checked. Its last words: {}",
-                server.process.last_words()
+                server.process.last_words(for_people)
             ));
             return Ok(false);
         }

@@ -11,10 +11,11 @@ use std::time::Duration;
 
 use strongroom_core::verification::Outcome;
 use strongroom_core::{Error, ErrorKind};
+use strongroom_host::outcome_of;
 
 use super::count::{Login, NO_EVENT_TRIGGERS, SESSION};
 use super::room::{MAJOR_WITH_EVENT_TRIGGER_SWITCH, PORT};
-use super::{Drill, Halt, is_of_this_machine, outcome_of};
+use super::{Drill, Halt, is_of_this_machine};
 use crate::fault::for_people;
 
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);

@@ -6,7 +6,6 @@
 mod files;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
-mod process;
 mod settings;
 mod start;
 mod tablespaces;
@@ -16,12 +15,11 @@ use std::path::PathBuf;
 
 use strongroom_core::engine::{BackupFacts, RestoreOrder, RestoredTree};
 use strongroom_core::{Error, ErrorKind, Result};
+use strongroom_host::Directory;
 
-pub(crate) use self::files::io_failed;
-use self::files::{Directory, Folder};
-pub(crate) use self::process::{Rise, ServerProcess};
+use self::files::Folder;
 pub(crate) use self::settings::NOT_LOWER;
-pub(crate) use self::start::{SOCKET_PATH_BYTES_MAX, find_postgres, no_server, start};
+pub(crate) use self::start::{SOCKET_PATH_BYTES_MAX, find_postgres, is_ready, no_server, start};
 use crate::facts::PostgresFacts;
 
 /// Directories that the server wants and whose content is not part of a backup.
@@ -59,7 +57,7 @@ pub(crate) fn finish(order: &RestoreOrder<'_>) -> Result<Vec<String>> {
     check_files(&mut folder, &facts)?;
     let map = tablespaces::map(&facts, order.tablespaces)?;
     let notes = prepare(&mut folder, &facts, &map, order.port)?;
-    directory.close()?;
+    directory.close(&["pg_wal", "pg_logical", "pg_multixact"])?;
     Ok(notes.into_iter().chain(damage_note(order.facts)).collect())
 }
 

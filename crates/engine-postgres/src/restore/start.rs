@@ -12,10 +12,10 @@ use std::time::Duration;
 use rustix::process::Signal;
 use strongroom_core::engine::{BackupFacts, StartedServer};
 use strongroom_core::{Error, ErrorKind, Result};
+use strongroom_host::{Rise, ServerProcess, io_failed};
 
-use super::io_failed;
-use super::process::{Rise, ServerProcess};
 use crate::facts::PostgresFacts;
+use crate::fault::for_people;
 
 /// Names the folders of servers' programs when they are in no usual place, separated as in `PATH`.
 const BINDIR_VARIABLE: &str = "STRONGROOM_POSTGRES_BINDIR";
@@ -48,7 +48,7 @@ pub(crate) fn start(target: &Path, facts: &BackupFacts, port: u16) -> Result<Sta
         command.uid(uid).gid(gid);
     }
     let mut server = ServerProcess::spawn(command, &target, target.join(LOG))?;
-    match server.wait_until_ready(READY_TIMEOUT, &|| Ok(()))? {
+    match server.wait_until_ready(READY_TIMEOUT, &|server| is_ready(server, &target), &|| Ok(()))? {
         Rise::Ready => {}
         Rise::Ended => return Err(failed(&server, "ended while starting")),
         Rise::Late => {
@@ -57,6 +57,14 @@ pub(crate) fn start(target: &Path, facts: &BackupFacts, port: u16) -> Result<Sta
         }
     }
     Ok(StartedServer { pid: server.pid(), port, stop_command: format!("kill -INT {}", server.pid()) })
+}
+
+/// Says `ready` in the eighth line of the server's pid file.
+pub(crate) fn is_ready(server: &ServerProcess, target: &Path) -> bool {
+    let pid_file = fs::read_to_string(target.join("postmaster.pid")).unwrap_or_default();
+    let mut lines = pid_file.lines();
+    lines.next() == Some(server.pid().to_string().as_str())
+        && lines.nth(6).is_some_and(|line| line.trim() == "ready")
 }
 
 /// The server of this major version, looked for where packages and people put it.
@@ -116,7 +124,7 @@ fn failed(server: &ServerProcess, how: &str) -> Error {
         ErrorKind::Unavailable,
         format!(
             "The restored server {how}. The files and the backup were not harmed. Its last words: {}",
-            server.last_words()
+            server.last_words(for_people)
         ),
     )
     .with_hint(format!("The whole log is in {}.", server.log().display()))

@@ -12,17 +12,16 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use strongroom_core::{Error, Result};
 
-use super::files::io_failed;
-use crate::fault::for_people;
+use crate::directory::io_failed;
 
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Lines of the server's log that an error quotes.
 const QUOTED_LINES: usize = 5;
 
-pub(crate) struct ServerProcess {
+/// A server that was started here.
+pub struct ServerProcess {
     pid: u32,
-    target: PathBuf,
     log: PathBuf,
     /// Tells when the process has ended; its thread also takes the exit status off the system.
     ended: Receiver<std::io::Result<ExitStatus>>,
@@ -31,7 +30,7 @@ pub(crate) struct ServerProcess {
 
 /// How a start went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Rise {
+pub enum Rise {
     Ready,
     Ended,
     Late,
@@ -39,7 +38,7 @@ pub(crate) enum Rise {
 
 impl ServerProcess {
     /// Starts the command in the data directory; what it says goes to `log`, made anew.
-    pub(crate) fn spawn(mut command: Command, target: &Path, log: PathBuf) -> Result<Self> {
+    pub fn spawn(mut command: Command, target: &Path, log: PathBuf) -> Result<Self> {
         let open_log = || -> std::io::Result<(File, File)> {
             let log = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&log)?;
             Ok((log.try_clone()?, log))
@@ -50,25 +49,26 @@ impl ServerProcess {
         let child = command.spawn().map_err(|error| io_failed(Path::new(command.get_program()), &error))?;
         let pid = child.id();
         let ended = reap(child)?;
-        Ok(Self { pid, target: target.to_owned(), log, ended, has_ended: false })
+        Ok(Self { pid, log, ended, has_ended: false })
     }
 
-    pub(crate) fn pid(&self) -> u32 {
+    pub fn pid(&self) -> u32 {
         self.pid
     }
 
-    pub(crate) fn log(&self) -> &Path {
+    pub fn log(&self) -> &Path {
         &self.log
     }
 
-    /// Waits for `ready` in the eighth line of the server's pid file; `look` may end it earlier.
-    pub(crate) fn wait_until_ready(
+    /// Waits until `is_ready` says so; `look` may end it earlier.
+    pub fn wait_until_ready(
         &mut self,
         timeout: Duration,
+        is_ready: &dyn Fn(&Self) -> bool,
         look: &dyn Fn() -> Result<()>,
     ) -> Result<Rise> {
         let begun = Instant::now();
-        while !self.is_ready() {
+        while !is_ready(self) {
             look()?;
             if self.ends_within(LOOK_INTERVAL) {
                 return Ok(Rise::Ended);
@@ -80,15 +80,8 @@ impl ServerProcess {
         Ok(Rise::Ready)
     }
 
-    fn is_ready(&self) -> bool {
-        let pid_file = fs::read_to_string(self.target.join("postmaster.pid")).unwrap_or_default();
-        let mut lines = pid_file.lines();
-        lines.next() == Some(self.pid.to_string().as_str())
-            && lines.nth(6).is_some_and(|line| line.trim() == "ready")
-    }
-
     /// Waits for the end of the process.
-    pub(crate) fn ends_within(&mut self, limit: Duration) -> bool {
+    pub fn ends_within(&mut self, limit: Duration) -> bool {
         if !self.has_ended {
             self.has_ended = !matches!(self.ended.recv_timeout(limit), Err(RecvTimeoutError::Timeout));
         }
@@ -96,15 +89,15 @@ impl ServerProcess {
     }
 
     /// A process that has ended gets no signal: its number may be somebody else's by now.
-    pub(crate) fn signal(&self, signal: Signal) {
+    pub fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
         if let (false, Some(pid)) = (self.has_ended, pid) {
             let _ = kill_process(pid, signal);
         }
     }
 
-    /// The last lines of the log, made fit for people.
-    pub(crate) fn last_words(&self) -> String {
+    /// The last lines of the log, as `for_people` makes each of them fit for people.
+    pub fn last_words(&self, for_people: fn(&[u8]) -> String) -> String {
         let log = fs::read(&self.log).unwrap_or_default();
         let lines: Vec<_> = log.split(|b| *b == b'\n').filter(|line| !line.is_empty()).collect();
         let last = lines[lines.len().saturating_sub(QUOTED_LINES)..].iter().map(|line| for_people(line));

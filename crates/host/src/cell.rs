@@ -11,26 +11,24 @@ use strongroom_core::engine::Account;
 
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin";
 
-/// The postmaster takes its children with it.
-const DEATH_SIGNAL: &str = "QUIT";
-
 /// A parent that died before the leash was on gives no signal any more. So whoever was just leashed
 /// looks whether its parent, whose number comes first, is still there, before it becomes the program.
 const IF_NOT_ORPHANED: [&str; 3] = ["sh", "-c", r#"[ "$PPID" = "$0" ] && exec "$@""#];
 
 /// One way to run the processes of a drill.
 #[derive(Debug, Clone)]
-pub(super) struct Cell {
+pub struct Cell {
     /// Programs that each build one wall and become the next.
     prefix: Vec<OsString>,
     /// For [`Command`] itself, when no program of the prefix changes the account.
     account: Option<Account>,
-    pub(super) has_no_network: bool,
+    pub has_no_network: bool,
 }
 
 impl Cell {
-    /// The strongest one that this machine allows.
-    pub(super) fn strongest(account: Option<Account>) -> Self {
+    /// The strongest one that this machine allows. `death_signal` is what the process gets when we are
+    /// gone: one on which it takes its children with it.
+    pub fn strongest(account: Option<Account>, death_signal: &str) -> Self {
         let is_root = rustix::process::geteuid().is_root();
         let network: &[&str] = if is_root {
             &["unshare", "--net"]
@@ -38,7 +36,7 @@ impl Cell {
             &["unshare", "--user", "--map-current-user", "--net"]
         };
         let mut leash: Vec<String> =
-            ["setpriv", "--pdeathsig", DEATH_SIGNAL, "--no-new-privs"].map(str::to_owned).to_vec();
+            ["setpriv", "--pdeathsig", death_signal, "--no-new-privs"].map(str::to_owned).to_vec();
         if let Some(Account { uid, gid }) = account {
             leash.extend([format!("--reuid={uid}"), format!("--regid={gid}"), "--clear-groups".to_owned()]);
         }
@@ -61,7 +59,7 @@ impl Cell {
     }
 
     /// A command that runs the program inside. Nothing of our environment goes with it.
-    pub(super) fn command(&self, program: &Path) -> Command {
+    pub fn command(&self, program: &Path) -> Command {
         let mut words = self.prefix.iter().map(OsString::as_os_str).chain([program.as_os_str()]);
         let mut command = Command::new(words.next().unwrap_or(program.as_os_str()));
         command.args(words).env_clear().env("PATH", PATH).env("LC_ALL", "C").stdin(Stdio::null());
@@ -73,7 +71,7 @@ impl Cell {
     }
 
     /// What a person should know of a wall that is missing.
-    pub(super) fn note(&self) -> Option<String> {
+    pub fn note(&self) -> Option<String> {
         (!self.has_no_network).then(|| {
             "Note: this machine gives no network of its own to a process (`unshare --net`). The restored \
              server listened nowhere, but code in the restored data could have opened connections."
@@ -88,7 +86,7 @@ mod tests {
 
     #[test]
     fn v06_what_lost_its_parent_before_the_leash_was_on_does_not_begin() {
-        let command = Cell::strongest(None).command(Path::new("echo"));
+        let command = Cell::strongest(None, "QUIT").command(Path::new("echo"));
         let run = |mut through: Command| {
             through.arg(command.get_program()).args(command.get_args()).arg("begun");
             String::from_utf8(through.output().unwrap().stdout).unwrap()
@@ -101,7 +99,7 @@ mod tests {
 
     #[test]
     fn h12_inside_there_is_no_network_and_no_secret() {
-        let cell = Cell::strongest(None);
+        let cell = Cell::strongest(None, "QUIT");
         let mut look = cell.command(Path::new("sh"));
         let output = look.args(["-c", "env; echo DEVICES; cat /proc/net/dev"]).output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();

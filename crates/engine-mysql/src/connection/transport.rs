@@ -1,0 +1,228 @@
+//! The way to the server: a TCP socket, and TLS over it; or a socket file on this machine.
+
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Shutdown, TcpStream, ToSocketAddrs};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustls::{ClientConnection, StreamOwned};
+use socket2::{SockRef, TcpKeepalive};
+use strongroom_core::engine::Source;
+use strongroom_core::network::SourceNetworks;
+use strongroom_core::{Error, ErrorKind};
+
+use super::tls;
+use super::watch::{TICK, Watch};
+use crate::fault::{Fault, Result};
+
+/// A connected socket, with or without TLS. Reads and writes give up after [`TICK`].
+pub(crate) enum Transport {
+    Plain(TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+    Local(UnixStream),
+}
+
+impl Transport {
+    /// Resolves and connects.
+    pub(crate) fn open(source: &Source, watch: &Watch<'_>) -> Result<Self> {
+        let socket = dial(source, watch)?;
+        configure(&socket).map_err(|error| broken(&error))?;
+        Ok(Self::Plain(socket))
+    }
+
+    /// Goes on encrypted; the server was asked for it and waits for the handshake.
+    pub(crate) fn encrypt(&mut self, source: &Source, watch: &Watch<'_>) -> Result<()> {
+        let Self::Plain(socket) = self else { return Ok(()) };
+        let socket = socket.try_clone().map_err(|error| broken(&error))?;
+        *self = shake_hands(tls::client(source)?, socket, watch)?;
+        Ok(())
+    }
+
+    /// Connects to a socket file. A server that is up answers at once or not at all.
+    pub(crate) fn open_local(path: &Path) -> Result<Self> {
+        let open = || -> io::Result<UnixStream> {
+            let socket = UnixStream::connect(path)?;
+            socket.set_read_timeout(Some(TICK))?;
+            socket.set_write_timeout(Some(TICK))?;
+            Ok(socket)
+        };
+        open().map(Self::Local).map_err(|error| broken(&error))
+    }
+
+    /// The TLS session, when there is one.
+    pub(crate) fn session(&self) -> Option<&ClientConnection> {
+        match self {
+            Self::Plain(_) | Self::Local(_) => None,
+            Self::Tls(stream) => Some(&stream.conn),
+        }
+    }
+
+    /// Our own end, when it has an address.
+    pub(crate) fn local_address(&self) -> Option<IpAddr> {
+        let socket = match self {
+            Self::Plain(socket) => socket,
+            Self::Tls(stream) => &stream.sock,
+            Self::Local(_) => return None,
+        };
+        socket.local_addr().ok().map(|address| address.ip().to_canonical())
+    }
+
+    /// Bounds the farewell: nobody waits for a server that does not read any more.
+    pub(crate) fn set_write_timeout(&self, timeout: Duration) {
+        let _ = match self {
+            Self::Plain(socket) => socket.set_write_timeout(Some(timeout)),
+            Self::Tls(stream) => stream.sock.set_write_timeout(Some(timeout)),
+            Self::Local(socket) => socket.set_write_timeout(Some(timeout)),
+        };
+    }
+
+    pub(crate) fn close(&self) {
+        let _ = match self {
+            Self::Plain(socket) => socket.shutdown(Shutdown::Both),
+            Self::Tls(stream) => stream.sock.shutdown(Shutdown::Both),
+            Self::Local(socket) => socket.shutdown(Shutdown::Both),
+        };
+    }
+}
+
+impl Read for Transport {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(socket) => socket.read(buffer),
+            Self::Tls(stream) => stream.read(buffer),
+            Self::Local(socket) => socket.read(buffer),
+        }
+    }
+}
+
+impl Write for Transport {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(socket) => socket.write(bytes),
+            Self::Tls(stream) => stream.write(bytes),
+            Self::Local(socket) => socket.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(socket) => socket.flush(),
+            Self::Tls(stream) => stream.flush(),
+            Self::Local(socket) => socket.flush(),
+        }
+    }
+}
+
+/// Whether a socket error only says that nothing came within the tick.
+pub(crate) fn is_tick(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted)
+}
+
+/// The connection broke; what the operating system said stays in the log.
+pub(crate) fn broken(error: &io::Error) -> Fault {
+    Fault::Lost(
+        Error::new(
+            ErrorKind::SourceUnreachable,
+            format!("The connection to the source broke ({}). Nothing was stored as complete.", error.kind()),
+        )
+        .with_source(error.to_string()),
+    )
+}
+
+/// Resolving and connecting cannot be cut short, so they happen on a thread that is left behind
+/// when the caller's patience ends; the operating system ends it soon after.
+fn dial(source: &Source, watch: &Watch<'_>) -> Result<TcpStream> {
+    let (answer, answers) = mpsc::channel();
+    let (host, port) = (&source.host, source.port);
+    let (address, networks) = ((host.clone(), port), source.networks.clone());
+    let deadline = Instant::now() + watch.remaining().min(Duration::from_mins(1));
+    thread::Builder::new()
+        .name("dial".to_owned())
+        .spawn(move || answer.send(resolve_and_connect(&address, &networks, deadline)))
+        .map_err(Error::internal)?;
+    loop {
+        match answers.recv_timeout(TICK.min(watch.remaining())) {
+            Ok(Ok(socket)) => return Ok(socket),
+            Ok(Err(error)) if error.kind() == io::ErrorKind::PermissionDenied => {
+                return Err(Fault::Domain(
+                    Error::new(
+                        ErrorKind::SourceRefused,
+                        format!("The source {host}:{port} was not called: {error}."),
+                    )
+                    .with_hint("The operator allows networks with --source-networks; nothing was sent."),
+                ));
+            }
+            Ok(Err(error)) => {
+                return Err(Fault::Lost(
+                    Error::new(
+                        ErrorKind::SourceUnreachable,
+                        format!("The source {host}:{port} could not be reached: {error}."),
+                    )
+                    .with_hint("Check host, port, firewall, and bind_address of the server."),
+                ));
+            }
+            Err(mpsc::RecvTimeoutError::Timeout) if watch.remaining().is_zero() => {
+                return Err(Fault::Lost(Error::new(
+                    ErrorKind::SourceUnreachable,
+                    format!("The source {host}:{port} did not answer in time."),
+                )));
+            }
+            Err(mpsc::RecvTimeoutError::Timeout) => watch.check()?,
+            Err(mpsc::RecvTimeoutError::Disconnected) => {
+                return Err(Fault::Domain(Error::internal("the dialling thread ended without an answer")));
+            }
+        }
+    }
+}
+
+/// Only addresses that were judged are called, and all must be allowed: a name with one foot in
+/// a forbidden network is not a database.
+fn resolve_and_connect(
+    address: &(String, u16),
+    networks: &SourceNetworks,
+    deadline: Instant,
+) -> io::Result<TcpStream> {
+    let addresses: Vec<_> = address.to_socket_addrs()?.collect();
+    if let Some(forbidden) = addresses.iter().find(|candidate| !networks.allow(candidate.ip())) {
+        let what = format!("its address {} is not one a database may have here", forbidden.ip());
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, what));
+    }
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the host name has no address");
+    for (position, candidate) in addresses.iter().enumerate() {
+        // An address that swallows packets must not use up the time of the ones after it.
+        let left = deadline.saturating_duration_since(Instant::now());
+        let share = left / u32::try_from(addresses.len() - position).unwrap_or(1);
+        match TcpStream::connect_timeout(candidate, share.max(Duration::from_millis(1))) {
+            Ok(socket) => return Ok(socket),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// The receive buffer is left to the kernel: setting a size would switch its own tuning off,
+/// which reaches further on long lines. What is read at once is large instead (see `Inbox`).
+fn configure(socket: &TcpStream) -> io::Result<()> {
+    socket.set_nodelay(true)?;
+    socket.set_read_timeout(Some(TICK))?;
+    socket.set_write_timeout(Some(TICK))?;
+    let keepalive = TcpKeepalive::new()
+        .with_time(Duration::from_secs(30))
+        .with_interval(Duration::from_secs(10))
+        .with_retries(6);
+    SockRef::from(socket).set_tcp_keepalive(&keepalive)
+}
+
+fn shake_hands(mut client: ClientConnection, mut socket: TcpStream, watch: &Watch<'_>) -> Result<Transport> {
+    while client.is_handshaking() {
+        match client.complete_io(&mut socket) {
+            Ok(_) => {}
+            Err(error) if is_tick(&error) => watch.check()?,
+            Err(error) => return Err(tls::refused(&error)),
+        }
+    }
+    Ok(Transport::Tls(Box::new(StreamOwned::new(client, socket))))
+}

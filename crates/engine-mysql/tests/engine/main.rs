@@ -1,0 +1,15 @@
+//! The engine against real servers, and against donors that lie.
+
+#![allow(clippy::unwrap_used, reason = "a test ends with the first thing that is not as it should be")]
+
+mod backup;
+mod desk;
+mod drill;
+mod fake_donor;
+mod folder_sink;
+mod hostile;
+mod interruption;
+mod probe;
+mod proxy;
+mod restore;
+mod world;

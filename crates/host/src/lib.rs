@@ -1,0 +1,15 @@
+//! This machine, as engines need it: a restored directory to be finished, a server as a process of
+//! ours, and the walls around what a drill starts.
+//!
+//! Owns files it is told to write and processes it starts, and nothing else. Must never know which kind
+//! of database it is used for.
+
+mod cell;
+mod directory;
+mod process;
+mod told;
+
+pub use cell::Cell;
+pub use directory::{Directory, io_failed};
+pub use process::{Rise, ServerProcess};
+pub use told::{Told, outcome_of};
