@@ -23,10 +23,16 @@ impl Engines {
         self
     }
 
+    /// Those there are, for whoever asked for another one.
+    fn known(&self) -> String {
+        let names: Vec<String> = self.engines.keys().map(ToString::to_string).collect();
+        format!("today: {}", names.join(", "))
+    }
+
     pub fn get(&self, kind: EngineKind) -> Result<&Arc<dyn Engine>> {
         self.engines.get(&kind).ok_or_else(|| {
             Error::new(ErrorKind::EngineUnsupported, format!("This release has no engine for {kind} yet."))
-                .with_hint("today: postgresql")
+                .with_hint(self.known())
         })
     }
 }

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use strongroom_engine_mysql::MySqlEngine;
 use strongroom_engine_postgres::PostgresEngine;
 use strongroom_service::Engines;
 
 use crate::ports::SystemRandomness;
 
 pub(crate) fn engines() -> Engines {
-    Engines::new().with(Arc::new(PostgresEngine::new(Arc::new(SystemRandomness))))
+    Engines::new().with(Arc::new(MySqlEngine)).with(Arc::new(PostgresEngine::new(Arc::new(SystemRandomness))))
 }

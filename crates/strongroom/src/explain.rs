@@ -43,7 +43,7 @@ const WORDS: [(&str, &str, &str); 41] = [
     (
         "engine_unsupported",
         "This release does not support the engine or its version.",
-        "PostgreSQL 13 to 18 are supported today.",
+        "PostgreSQL 13 to 18 and MySQL from 8.0.27 on are supported today.",
     ),
     (
         "backup_name_taken",

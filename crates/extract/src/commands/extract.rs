@@ -10,6 +10,7 @@ use strongroom_core::engine::{CancelToken, Engine, EngineKind, RestoreOrder, Tab
 use strongroom_core::progress::Progress;
 use strongroom_core::size::ByteSize;
 use strongroom_core::{Error, ErrorKind, Result};
+use strongroom_engine_mysql::MySqlEngine;
 use strongroom_engine_postgres::PostgresEngine;
 use strongroom_repository::{BackupReader, MemberEntry};
 use strongroom_restore::{RestoreOptions, RestorePlan, Restored, TargetState};
@@ -29,7 +30,7 @@ struct Wish<'a> {
     options: &'a ExtractOptions,
     reader: BackupReader,
     wanted: PathPrefix,
-    engine: Option<PostgresEngine>,
+    engine: Option<Box<dyn Engine>>,
     restore_options: RestoreOptions,
     plan: RestorePlan,
     /// What the journal in the target is bound to.
@@ -80,9 +81,10 @@ fn wish<'a>(archive: &Archive, options: &'a ExtractOptions) -> Result<Wish<'a>> 
     let reader = archive.find(&options.backup)?.reader(options.forgotten)?;
     let wanted = PathPrefix::parse(options.path.as_deref())?;
     let summary = reader.summary();
-    let engine = match summary.catalog.engine {
-        EngineKind::PostgreSql => Some(PostgresEngine::new(Arc::new(SystemRandomness))),
-        EngineKind::MySql | EngineKind::SqlServer => None,
+    let engine: Option<Box<dyn Engine>> = match summary.catalog.engine {
+        EngineKind::PostgreSql => Some(Box::new(PostgresEngine::new(Arc::new(SystemRandomness)))),
+        EngineKind::MySql => Some(Box::new(MySqlEngine)),
+        EngineKind::SqlServer => None,
     };
     // Files can be had of any backup; what makes a server of them must be understood first.
     let (engine, mut tablespaces) = match engine.map(|engine| (engine.tablespaces(&summary.facts), engine)) {
@@ -166,7 +168,7 @@ fn restore(wish: &Wish<'_>, cli: &Cli) -> Result<(Restored, Vec<Missing>)> {
     let (counters, cancel) = (Progress::new(), CancelToken::new());
     // With gaps to be expected, the engine comes only when it is known that there are none.
     let is_sure = wish.wanted.is_whole() && !wish.options.keep_going;
-    let engine = wish.engine.as_ref().filter(|_| is_sure).map(|engine| engine as &dyn Engine);
+    let engine = wish.engine.as_deref().filter(|_| is_sure);
     let restored = progress::shown(&counters, cli.progress, || {
         strongroom_restore::run(
             &source,
@@ -203,7 +205,7 @@ fn finish(wish: &Wish<'_>, missing: &[Missing]) -> Result<Vec<String>> {
     }
     let Some(engine) = &wish.engine else {
         let note =
-            "This release knows how to make directories of PostgreSQL startable, and no other engine's.";
+            "This release makes directories of PostgreSQL and of MySQL startable, and no other engine's.";
         return Ok(vec![note.to_owned()]);
     };
     if !wish.options.keep_going {

@@ -7,30 +7,41 @@ use strongroom_core::engine::{BackupOrder, CancelToken, Engine, Source, TlsMode}
 use strongroom_core::id::AttemptId;
 use strongroom_core::parent::ParentOffer;
 use strongroom_core::progress::Progress;
+use strongroom_engine_mysql::MySqlEngine;
 use strongroom_engine_postgres::PostgresEngine;
 use strongroom_repository::SealOutcome;
 use strongroom_testkit::account::Account;
+use strongroom_testkit::mysql::{self, MySqlServer};
 use strongroom_testkit::postgres::{self, Options, PostgresServer, SUPERUSER, SUPERUSER_PASSWORD};
 
 use crate::program::Desk;
 use crate::room::{CountedRandomness, record};
 
-fn back_up(desk: &Desk, server: &PostgresServer, parent: Option<AttemptId>) -> AttemptId {
-    let source = Source {
+fn source(port: u16, user: &str, password: &str, tls: TlsMode) -> Source {
+    Source {
         host: "127.0.0.1".to_owned(),
-        port: server.port(),
-        user: SUPERUSER.to_owned(),
-        password: SUPERUSER_PASSWORD.to_owned().into(),
-        tls: TlsMode::Disable,
+        port,
+        user: user.to_owned(),
+        password: password.to_owned().into(),
+        tls,
         ca_pem: None,
         allow_md5: false,
         networks: strongroom_core::network::SourceNetworks::loopback(),
-    };
+    }
+}
+
+fn back_up(desk: &Desk, server: &PostgresServer, parent: Option<AttemptId>) -> AttemptId {
+    let source = source(server.port(), SUPERUSER, SUPERUSER_PASSWORD, TlsMode::Disable);
+    let engine = PostgresEngine::new(Arc::new(CountedRandomness::starting_at(1 << 50)));
+    back_up_by(&engine, desk, &source, parent)
+}
+
+fn back_up_by(engine: &dyn Engine, desk: &Desk, source: &Source, parent: Option<AttemptId>) -> AttemptId {
     let id = desk.room.next_attempt();
     let attempt = desk.room.started(id, parent).unwrap();
     let (cancel, progress) = (CancelToken::new(), Progress::new());
     let order = BackupOrder {
-        source: &source,
+        source,
         attempt: id,
         label: "extract",
         identity: None,
@@ -38,9 +49,10 @@ fn back_up(desk: &Desk, server: &PostgresServer, parent: Option<AttemptId>) -> A
         cancel: &cancel,
         progress: &progress,
     };
-    let engine = PostgresEngine::new(Arc::new(CountedRandomness::starting_at(1 << 50)));
     let facts = engine.backup(&order, &attempt).unwrap();
-    let sealed = attempt.prove().unwrap().seal(&facts, &record(id)).unwrap();
+    let mut record = record(id);
+    record.engine = engine.kind();
+    let sealed = attempt.prove().unwrap().seal(&facts, &record).unwrap();
     assert!(matches!(sealed, SealOutcome::Sealed(_)));
     id
 }
@@ -85,4 +97,37 @@ fn m01_a_server_starts_on_what_repository_and_kit_give() {
             .unwrap(),
         away.display().to_string()
     );
+}
+
+#[test]
+fn m01_a_mysql_server_starts_on_what_repository_and_kit_give() {
+    if !mysql::require() {
+        return;
+    }
+    let server = MySqlServer::start(&mysql::Options::default()).unwrap();
+    server
+        .sql(
+            "create user 'keeper'@'%' identified by 'of the test'; grant backup_admin, references on *.* to 'keeper'@'%';
+             create database shop; create table shop.t (id int primary key, body varchar(200));
+             set session cte_max_recursion_depth = 100000;
+             insert into shop.t with recursive n(i) as (select 1 union all select i + 1 from n where i < 20000)
+                 select i, sha2(i, 256) from n",
+        )
+        .unwrap();
+    let desk = Desk::new();
+    let source = source(server.port(), "keeper", "of the test", TlsMode::Require);
+    let first = back_up_by(&MySqlEngine, &desk, &source, None);
+    server.sql("update shop.t set body = 'changed' where id % 500 = 0").unwrap();
+    let wanted = server.sql("checksum table shop.t").unwrap();
+    back_up_by(&MySqlEngine, &desk, &source, Some(first));
+    drop(server);
+
+    let reachable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(desk.folder.path(), reachable).unwrap();
+    let target = desk.target("restored");
+    let talk = desk.answered(&["extract", "@latest", "--target", target.to_str().unwrap()], 0);
+    assert!(talk.contains("strongroom.cnf"), "the engine finished the directory: {talk}");
+    let restored = MySqlServer::adopt(&target, &[]).unwrap();
+    assert_eq!(restored.sql("checksum table shop.t").unwrap(), wanted);
+    assert_eq!(restored.sql("select count(*) from shop.t where body = 'changed'").unwrap(), "40");
 }

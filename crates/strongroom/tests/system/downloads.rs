@@ -15,14 +15,14 @@ use crate::source::{Source, VERSION, digest};
 /// What a worker or a server may take (faults.md P09).
 const MEMORY_KIB_MAX: u64 = 128 << 10;
 
-struct Fetched {
-    status: u16,
+pub(crate) struct Fetched {
+    pub(crate) status: u16,
     head: String,
-    body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
 }
 
 /// One request without any header of ours; reads until the server closes.
-fn fetch(url: &str, method: &str, range: &str) -> Fetched {
+pub(crate) fn fetch(url: &str, method: &str, range: &str) -> Fetched {
     let rest = url.strip_prefix("http://").unwrap();
     let (authority, path) = rest.split_at(rest.find('/').unwrap());
     let mut stream = TcpStream::connect(authority).unwrap();
@@ -37,13 +37,13 @@ fn fetch(url: &str, method: &str, range: &str) -> Fetched {
     Fetched { status, head, body: answer.split_off(end + 4) }
 }
 
-fn link(room: &Room, backup: &str) -> (String, u64) {
+pub(crate) fn link(room: &Room, backup: &str) -> (String, u64) {
     let link = room.json(&["backup", "link", backup]);
     (link["url"].as_str().unwrap().to_owned(), link["bytes"].as_u64().unwrap())
 }
 
 /// Unpacks as root does or as anybody does, and hands the files to the account of test servers.
-fn unpack(archive: &Path, target: &Path) -> PathBuf {
+pub(crate) fn unpack(archive: &Path, target: &Path) -> PathBuf {
     fs::create_dir(target).unwrap();
     let run = |command: &mut Command| {
         let output = command.output().unwrap();

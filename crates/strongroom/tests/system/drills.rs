@@ -15,8 +15,8 @@ use crate::source::Source;
 const ENGINE: [&str; 4] = ["--level", "engine", "--progress", "none"];
 
 /// A room whose sandbox the server's account can reach.
-struct Drills {
-    room: Room,
+pub(crate) struct Drills {
+    pub(crate) room: Room,
     home: TempDir,
 }
 
@@ -31,9 +31,13 @@ impl Drills {
     }
 
     fn serving(version: u32) -> Self {
+        Self::with_servers("STRONGROOM_POSTGRES_BINDIR", &bindir(version).unwrap())
+    }
+
+    /// `variable` names the folder where drills find their server.
+    pub(crate) fn with_servers(variable: &str, folder: &Path) -> Self {
         let mut drills = Self::empty();
-        let folder = bindir(version).unwrap().display().to_string();
-        drills.room.environment = vec![("STRONGROOM_POSTGRES_BINDIR".to_owned(), folder)];
+        drills.room.environment = vec![(variable.to_owned(), folder.display().to_string())];
         drills.room.serve();
         drills
     }
@@ -48,7 +52,7 @@ impl Drills {
     }
 
     /// Neither files nor processes.
-    fn is_clean(&self) {
+    pub(crate) fn is_clean(&self) {
         let left: Vec<_> = fs::read_dir(self.sandbox()).into_iter().flatten().flatten().collect();
         assert!(left.is_empty(), "{left:?}");
         assert_eq!(processes_in(&self.sandbox()), Vec::<String>::new());
@@ -63,7 +67,7 @@ fn processes_in(folder: &Path) -> Vec<String> {
     inside.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }
 
-fn verification(room: &Room, name: &str) -> Value {
+pub(crate) fn verification(room: &Room, name: &str) -> Value {
     let view = room.json(&["backup", "show", name]);
     assert_eq!(view["status"], "COMPLETED", "a verification changes no status");
     view["verification"].clone()

@@ -1,4 +1,4 @@
-//! Stories through the executable: a real server process, real commands, a real PostgreSQL.
+//! Stories through the executable: a real server process, real commands, a real PostgreSQL or MySQL.
 
 #![allow(clippy::unwrap_used, reason = "a test ends with the first thing that is not as it should be")]
 
@@ -17,6 +17,7 @@ mod first_start;
 mod identity;
 mod kills;
 mod leaks;
+mod mysql;
 mod policies;
 mod random_kills;
 mod seed_call;

@@ -117,7 +117,7 @@ fn register_at(room: &Room, name: &str, port: u16) -> serde_json::Value {
 
 /// Passes connections on to a port of loopback; what comes back from there passes slowly. It lives as
 /// long as the test's process.
-fn slow_line(to: u16, bytes_per_s: u64) -> u16 {
+pub(crate) fn slow_line(to: u16, bytes_per_s: u64) -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {
