@@ -72,20 +72,27 @@ impl Text {
     }
 }
 
-/// SQL for ten words, each chosen by a number from 0 to 255. As in real text, a few short words
-/// come often and most seldom: entry `n` of the vocabulary is word `n² / 256`.
-fn words(choice: impl Fn(u32) -> String) -> String {
+/// How many the vocabulary has.
+pub(crate) const VOCABULARY_WORDS: u32 = 256;
+
+/// 256 words in one text. As in real text, a few short words come often and most seldom: entry `n` is
+/// word `n² / 256`. Eight bytes each, so that one is found without a search; the filling is taken out again.
+pub(crate) fn vocabulary() -> String {
     const SYLLABLES: [&str; 16] =
         ["de", "ter", "an", "lo", "vi", "sam", "or", "pe", "kin", "ra", "mul", "he", "fon", "ti", "gas", "u"];
     let word = |number: usize| match number.checked_sub(SYLLABLES.len()) {
         None => SYLLABLES[number].to_owned(),
         Some(number) => format!("{}{}", SYLLABLES[number % 16], SYLLABLES[number / 16]),
     };
-    // Eight bytes each, so that one is found without a search; the filling is taken out again.
-    let vocabulary = (0..256).fold(String::new(), |known, entry| {
+    (0..VOCABULARY_WORDS as usize).fold(String::new(), |known, entry| {
         let word = word(entry * entry / 256) + " ";
         format!("{known}{word:#<8}")
-    });
+    })
+}
+
+/// SQL for ten words, each chosen by a number from 0 to 255.
+fn words(choice: impl Fn(u32) -> String) -> String {
+    let vocabulary = vocabulary();
     let picks: Vec<String> = (0..10)
         .map(|number| format!("substr(vocabulary, 1 + 8 * ({})::int, 8)", choice(number)))
         .map(|pick| pick.replace("vocabulary", &format!("'{vocabulary}'::bytea")))

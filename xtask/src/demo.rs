@@ -12,10 +12,10 @@ use anyhow::{Context, bail};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
-use strongroom_testkit::postgres::PostgresServer;
 use tempfile::TempDir;
 
-use crate::cluster::{self, Shop};
+use crate::cluster;
+use crate::database::{Database, Digests, Engine};
 use crate::http::{Answer, Client};
 use crate::room::{self, Room};
 use crate::{interrupt, process, say};
@@ -26,6 +26,9 @@ const MIB: u64 = 1 << 20;
 
 #[derive(Args)]
 pub(crate) struct Options {
+    /// Which database
+    #[arg(long, value_enum, default_value = "postgresql")]
+    engine: Engine,
     /// Size of the database in gigabytes
     #[arg(long, default_value_t = 1.0, value_parser = parse_gb)]
     gb: f64,
@@ -40,18 +43,18 @@ pub(crate) fn parse_gb(text: &str) -> Result<f64, String> {
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     interrupt::listen()?;
-    let version = cluster::installed_version()?;
+    options.engine.ensure()?;
     say::step("Building strongroom (release; minutes the first time, seconds afterwards)");
     let program = room::build()?;
-    let outcome = show(options, version, program);
+    let outcome = show(options, program);
     // A program that Ctrl-C ended reports its own failure; the wish behind it is the better story.
     interrupt::check()?;
     outcome
 }
 
-fn show(options: &Options, version: u32, program: PathBuf) -> anyhow::Result<()> {
+fn show(options: &Options, program: PathBuf) -> anyhow::Result<()> {
     let begun = Instant::now();
-    let mut stage = Stage::set(program, version)?;
+    let mut stage = Stage::set(program, options.engine)?;
     stage.make_database(options.gb)?;
     stage.serve()?;
     stage.register()?;
@@ -67,14 +70,14 @@ fn show(options: &Options, version: u32, program: PathBuf) -> anyhow::Result<()>
     say::note(format_args!(
         "\nDone in {seconds} s; the servers are stopped and the scratch folder is removed."
     ));
-    say::note(NEXT);
+    say::note(NEXT.replace("ENGINE", options.engine.word()));
     Ok(())
 }
 
 const NEXT: &str = "
 With a database of yours:
   $ target/release/strongroom serve
-  $ target/release/strongroom instance add NAME --engine postgresql --host HOST --port 5432 --user USER --password-file FILE
+  $ target/release/strongroom instance add NAME --engine ENGINE --host HOST --port PORT --user USER --password-file FILE
   $ target/release/strongroom backup create NAME --name first --wait
   $ target/release/strongroom restore first --to-dir ./restored --plan
 docs/guides/first-backup.md tells it in detail, docs/guides/restore-at-3am.md is for the bad night.";
@@ -82,25 +85,25 @@ docs/guides/first-backup.md tells it in detail, docs/guides/restore-at-3am.md is
 /// Everything the demonstration holds; dropped from the top: servers first, the folder last.
 struct Stage {
     room: Option<Room>,
-    shop: Option<Shop>,
+    shop: Option<Box<dyn Database>>,
     program: PathBuf,
-    version: u32,
+    engine: Engine,
     steps: u32,
     scratch: TempDir,
 }
 
 impl Stage {
-    fn set(program: PathBuf, version: u32) -> anyhow::Result<Self> {
+    fn set(program: PathBuf, engine: Engine) -> anyhow::Result<Self> {
         let scratch = tempfile::Builder::new().prefix("strongroom-demo-").tempdir()?;
-        Ok(Self { room: None, shop: None, program, version, steps: 0, scratch })
+        Ok(Self { room: None, shop: None, program, engine, steps: 0, scratch })
     }
 
     fn room(&self) -> &Room {
         self.room.as_ref().expect("the service was started before")
     }
 
-    fn shop(&self) -> &Shop {
-        self.shop.as_ref().expect("the database was made before")
+    fn shop(&self) -> &dyn Database {
+        self.shop.as_deref().expect("the database was made before")
     }
 
     fn restored_dir(&self) -> PathBuf {
@@ -115,12 +118,10 @@ impl Stage {
     }
 
     fn make_database(&mut self, gb: f64) -> anyhow::Result<()> {
-        let title =
-            format!("A PostgreSQL {} of its own, with about {gb} GB of a shop's orders", self.version);
-        let begun = self.step(&title)?;
-        let mut shop = Shop::open(self.version, &cluster::options(true))?;
-        shop.fill(gb, cluster::Text::Digests)?;
-        say::note(format_args!("   port {}, {} MiB", shop.server.port(), shop.bytes()? / MIB));
+        let begun = self.step(&format!("A database of its own, with about {gb} GB of a shop's orders"))?;
+        let mut shop = self.engine.open()?;
+        shop.fill(gb)?;
+        say::note(format_args!("   {}, port {}, {} MiB", shop.version()?, shop.port(), shop.bytes()? / MIB));
         self.shop = Some(shop);
         done(begun);
         Ok(())
@@ -141,9 +142,10 @@ impl Stage {
         let begun = self.step("Tell it about the database")?;
         let password = self.scratch.path().join("password");
         fs::write(&password, cluster::PASSWORD)?;
-        let port = self.shop().server.port().to_string();
+        let port = self.shop().port().to_string();
+        let engine = self.engine.word();
         let arguments =
-            ["instance", "add", "shop", "--engine", "postgresql", "--host", "127.0.0.1", "--port", &port];
+            ["instance", "add", "shop", "--engine", engine, "--host", "127.0.0.1", "--port", &port];
         let mut command = self.room().command(&arguments);
         command.args(["--user", cluster::ROLE, "--password-file"]).arg(&password);
         run_shown(&mut command)?;
@@ -232,11 +234,11 @@ impl Stage {
     /// Answers what the tables held the moment before.
     fn wreck(&mut self) -> anyhow::Result<Digests> {
         let begun = self.step("A bad day: the server is killed and its data directory deleted")?;
-        let mut shop = self.shop.take().expect("the database was made before");
-        let before = cluster::digests(&shop.server)?;
-        let data_dir = shop.server.data_dir().to_owned();
-        say::note(format_args!("   $ kill -9 {}", shop.server.pid().unwrap_or_default()));
-        shop.server.kill9()?;
+        let shop = self.shop.as_mut().expect("the database was made before");
+        let before = shop.digests()?;
+        let data_dir = shop.data_dir();
+        say::note(format_args!("   $ kill -9 {}", shop.pid().unwrap_or_default()));
+        shop.kill9()?;
         say::note(format_args!("   $ rm -rf {}", data_dir.display()));
         fs::remove_dir_all(&data_dir).context("deleting the data directory")?;
         done(begun);
@@ -254,8 +256,7 @@ impl Stage {
 
     fn compare(&mut self, before: &Digests) -> anyhow::Result<()> {
         let begun = self.step("Start the restored server and compare every table")?;
-        let restored = PostgresServer::adopt(self.version, &self.restored_dir())?;
-        let after = cluster::digests(&restored)?;
+        let after = self.shop().digests_in(&self.restored_dir())?;
         for (table, digest) in before {
             let verdict = if after.get(table) == Some(digest) { "equal" } else { "DIFFERENT" };
             say::note(format_args!("   {table:<10} {digest:<50} {verdict}"));
@@ -267,8 +268,6 @@ impl Stage {
         Ok(())
     }
 }
-
-type Digests = std::collections::BTreeMap<String, String>;
 
 /// Sends a request and shows it and its answer as they are on the wire, but for the token.
 fn exchange(client: &mut Client, method: &str, path: &str, body: &str) -> anyhow::Result<Answer> {

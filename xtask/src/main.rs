@@ -6,10 +6,12 @@
 mod bench;
 mod ci;
 mod cluster;
+mod database;
 mod demo;
 mod fuzz;
 mod http;
 mod interrupt;
+mod mysql_shop;
 mod packages;
 mod process;
 mod python;

@@ -4,6 +4,7 @@ mod api;
 mod depth;
 mod machine;
 mod meter;
+mod mysql;
 mod page;
 mod peers;
 mod postgres;
@@ -17,6 +18,7 @@ use crate::cluster::Text;
 use crate::demo::parse_gb;
 use crate::interrupt;
 
+pub(crate) use self::mysql::MySqlPeer;
 pub(crate) use self::peers::Peer;
 pub(crate) use self::postgres::Operation;
 
@@ -24,6 +26,8 @@ pub(crate) use self::postgres::Operation;
 pub(crate) enum Subject {
     /// Backups and restores of PostgreSQL beside the tools that people use
     Postgres(PostgresOptions),
+    /// The same of MySQL
+    Mysql(MySqlOptions),
     /// Requests per second and their latency, with few and with many backups in the catalog
     Api(ApiOptions),
 }
@@ -71,6 +75,31 @@ pub(crate) struct PostgresOptions {
 }
 
 #[derive(Args)]
+pub(crate) struct MySqlOptions {
+    /// Size of the shop's database in gigabytes
+    #[arg(long, default_value_t = 1.0, value_parser = parse_gb)]
+    gb: f64,
+    /// Who is measured beside us
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "clone,mysqldump,mydumper,mariadb")]
+    peers: Vec<MySqlPeer>,
+    /// What is measured: first, unchanged, random, restore
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "first,random,restore")]
+    operations: Vec<Operation>,
+    /// Our zstd levels, each with a repository of its own
+    #[arg(long, value_delimiter = ',', default_value = "1,3", value_parser = clap::value_parser!(u8).range(1..=19))]
+    levels: Vec<u8>,
+    /// Repetitions; the medians are shown
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=99))]
+    runs: u32,
+    /// Measure this executable of ours instead of building one
+    #[arg(long, value_name = "FILE")]
+    program: Option<PathBuf>,
+    /// Put the table into docs/benchmarks.md, between the marks of this name
+    #[arg(long, value_name = "NAME")]
+    write: Option<String>,
+}
+
+#[derive(Args)]
 pub(crate) struct ApiOptions {
     /// Seconds for each measurement
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
@@ -87,6 +116,7 @@ pub(crate) fn run(subject: &Subject) -> anyhow::Result<()> {
     interrupt::listen()?;
     match subject {
         Subject::Postgres(options) => postgres::run(options),
+        Subject::Mysql(options) => mysql::run(options),
         Subject::Api(options) => api::run(options),
     }
 }

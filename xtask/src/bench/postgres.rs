@@ -56,7 +56,7 @@ impl Operation {
         }
     }
 
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::First => "first",
             Self::Unchanged => "unchanged",
@@ -118,7 +118,7 @@ pub(crate) fn run(options: &PostgresOptions) -> anyhow::Result<()> {
     page::publish(&section, options.write.as_deref())
 }
 
-fn build() -> anyhow::Result<PathBuf> {
+pub(super) fn build() -> anyhow::Result<PathBuf> {
     say::step("building (release)");
     room::build()
 }
@@ -143,7 +143,7 @@ fn check(options: &PostgresOptions, version: u32) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn heading(server: &str, measured: &Measured, runs: u32) -> String {
+pub(super) fn heading(server: &str, measured: &Measured, runs: u32) -> String {
     let arguments = shown(std::env::args().skip(1));
     let size = if measured.source_bytes == 0 {
         String::new()
@@ -193,7 +193,7 @@ fn tools(programs: &Programs, shop: &Shop, options: &PostgresOptions) -> anyhow:
     Ok(tools)
 }
 
-fn is_backup(operation: Operation) -> bool {
+pub(super) fn is_backup(operation: Operation) -> bool {
     !operation.name().is_empty()
 }
 

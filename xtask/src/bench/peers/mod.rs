@@ -16,7 +16,7 @@ use crate::packages;
 
 pub(super) use self::basebackup::{Archive, Incremental, Nothing};
 pub(super) use self::pgbackrest::PgBackRest;
-pub(super) use self::strongroom::Strongroom;
+pub(super) use self::strongroom::{Strongroom, back_up, served};
 
 /// A group of tools to be measured beside us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -100,7 +100,7 @@ pub(super) fn usage(folder: &Path) -> anyhow::Result<(u64, u64)> {
 }
 
 /// Runs `work` and notes by how much it made the folder grow.
-fn growth(folder: &Path, work: impl FnOnce() -> anyhow::Result<Cost>) -> anyhow::Result<Cost> {
+pub(super) fn growth(folder: &Path, work: impl FnOnce() -> anyhow::Result<Cost>) -> anyhow::Result<Cost> {
     let before = usage(folder)?;
     let cost = work()?;
     let after = usage(folder)?;

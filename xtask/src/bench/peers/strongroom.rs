@@ -88,7 +88,7 @@ impl Tool for Strongroom {
 }
 
 /// A command of ours, with what it costs our server.
-fn served(room: &Room, command: &mut Command) -> anyhow::Result<Cost> {
+pub(in crate::bench) fn served(room: &Room, command: &mut Command) -> anyhow::Result<Cost> {
     meter::forget_peak(room.pid())?;
     let cpu_before = meter::tree_cpu_s(room.pid())?;
     let cost = meter::command(command, None)?;
@@ -101,7 +101,7 @@ fn served(room: &Room, command: &mut Command) -> anyhow::Result<Cost> {
 }
 
 /// One backup through the API, from the request to COMPLETED.
-fn back_up(room: &Room, postmaster: u32, name: &str) -> anyhow::Result<Cost> {
+pub(in crate::bench) fn back_up(room: &Room, postmaster: u32, name: &str) -> anyhow::Result<Cost> {
     let mut client = room.client()?;
     meter::forget_peak(room.pid())?;
     let (server_before, own_before) = (meter::tree_cpu_s(postmaster)?, meter::tree_cpu_s(room.pid())?);
