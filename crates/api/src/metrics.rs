@@ -98,6 +98,8 @@ pub(crate) struct Metrics {
     last_success: Family<InstanceLabels, Gauge>,
     last_verified: Family<InstanceLabels, Gauge>,
     restore_measured: Family<InstanceIdLabels, Gauge<f64, AtomicU64>>,
+    log_lag: Family<InstanceIdLabels, Gauge<f64, AtomicU64>>,
+    rpo: Family<InstanceIdLabels, Gauge<f64, AtomicU64>>,
     oldest_pending: Gauge,
     leases_lost: Gauge,
     durations: Durations,
@@ -135,6 +137,8 @@ impl Metrics {
             last_success: Family::default(),
             last_verified: Family::default(),
             restore_measured: Family::default(),
+            log_lag: Family::default(),
+            rpo: Family::default(),
             oldest_pending: Gauge::default(),
             leases_lost: Gauge::default(),
             durations: Family::new_with_constructor(phase_histogram as fn() -> Histogram),
@@ -204,6 +208,16 @@ impl Metrics {
             "strongroom_job_oldest_pending_seconds",
             "How long the oldest due job has waited",
             self.oldest_pending.clone(),
+        );
+        registry.register(
+            "strongroom_log_lag_seconds",
+            "Since when log of the source may not be in the archive; absent where none is captured",
+            self.log_lag.clone(),
+        );
+        registry.register(
+            "strongroom_rpo_seconds",
+            "How much of the newest work would be lost if the source were gone now",
+            self.rpo.clone(),
         );
         self.register_work(&mut registry);
         self.register_policies(&mut registry);
@@ -369,6 +383,8 @@ impl Metrics {
         self.last_success.clear();
         self.last_verified.clear();
         self.restore_measured.clear();
+        self.log_lag.clear();
+        self.rpo.clear();
         for instance in &reading.instances {
             let labels = InstanceLabels {
                 instance_id: instance.instance_id.to_string(),
@@ -378,8 +394,13 @@ impl Metrics {
             let second = |at: Option<Timestamp>| at.map_or(0, Timestamp::as_second);
             self.last_success.get_or_create(&labels).set(second(instance.last_success));
             self.last_verified.get_or_create(&labels).set(second(instance.last_verified));
+            let labels = InstanceIdLabels { instance_id: labels.instance_id };
+            let seconds = |ms: i64| Duration::from_millis(u64::try_from(ms).unwrap_or(0)).as_secs_f64();
+            self.rpo.get_or_create(&labels).set(seconds(instance.rpo_ms));
+            if let Some(lag_ms) = instance.log_lag_ms {
+                self.log_lag.get_or_create(&labels).set(seconds(lag_ms));
+            }
             if let Some(measured_ms) = instance.restore_measured_ms {
-                let labels = InstanceIdLabels { instance_id: labels.instance_id };
                 let seconds = Duration::from_millis(measured_ms).as_secs_f64();
                 self.restore_measured.get_or_create(&labels).set(seconds);
             }

@@ -92,6 +92,9 @@ const NATIVE: &[Route] = &[
     ("/strongroom/v1/instances/{instance}/tags", &["get", "put"], || {
         get(native::tags::show).put(native::tags::set)
     }),
+    ("/strongroom/v1/instances/{instance}/logs", &["get", "put"], || {
+        get(native::logs::show).put(native::logs::set)
+    }),
     ("/strongroom/v1/retention/resume", &["post"], || post(native::policies::resume)),
     ("/strongroom/v1/backups", &["get", "post"], || get(native::backups::list).post(native::backups::create)),
     ("/strongroom/v1/backups/{backup}", &["get", "delete"], || {

@@ -18,7 +18,7 @@ use crate::fault::{Fault, damaged};
 use crate::identity::project_id;
 use crate::row::Columns;
 use crate::transaction::{asking, writing};
-use crate::{Catalog, Inner, Tx, policy, tag};
+use crate::{Catalog, Inner, Tx, logs, policy, tag};
 
 macro_rules! select_instance {
     ($($rest:literal),+) => {
@@ -167,6 +167,7 @@ impl Catalog {
             }
             tag::end_in_tx(tx, id).await?;
             policy::end_in_tx(tx, id).await?;
+            logs::end_in_tx(tx, id, now).await?;
             query("UPDATE instances SET state = 'retired', password_sealed = '', updated = $2 WHERE id = $1")
                 .bind(id.as_str())
                 .bind(to_micros(now))

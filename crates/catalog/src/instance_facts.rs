@@ -4,14 +4,16 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use sqlx::{query, query_scalar};
+use sqlx::query;
 use strongroom_core::Result;
 use strongroom_core::id::{InstanceId, ProjectId};
+use strongroom_core::logs::LogPoint;
 use strongroom_core::size::ByteSize;
-use strongroom_core::time::{from_micros, to_micros};
+use strongroom_core::time::to_micros;
 
 use crate::Catalog;
 use crate::fault::Fault;
+use crate::logs::point_from_row;
 use crate::row::Columns;
 use crate::transaction::{asking, reading};
 
@@ -73,28 +75,28 @@ impl Catalog {
         })
     }
 
-    /// The ends of the COMPLETED backups of an instance within inclusive bounds, oldest first: the
-    /// moments that they hold.
+    /// The ends of the COMPLETED backups of an instance until a moment, oldest first, each with the place
+    /// from which log leads on.
     pub async fn backup_moments(
         &self,
         project: &ProjectId,
         instance: &InstanceId,
-        from: Option<Timestamp>,
         until: Option<Timestamp>,
-    ) -> Result<Vec<Timestamp>> {
+    ) -> Result<Vec<(Timestamp, Option<LogPoint>)>> {
         asking!(self, |tx| {
-            let select = "SELECT finished FROM backups
-                 WHERE instance_id = $1 AND state = 'completed' AND finished >= $2 AND finished <= $3
-                     AND EXISTS (SELECT 1 FROM instances i WHERE i.id = $1 AND i.project_id = $4)
+            let select = "SELECT finished, log_stream, log_file, log_offset FROM backups
+                 WHERE instance_id = $1 AND state = 'completed' AND finished <= $2
+                     AND EXISTS (SELECT 1 FROM instances i WHERE i.id = $1 AND i.project_id = $3)
                  ORDER BY finished";
-            let found: Vec<i64> = query_scalar(select)
+            let rows = query(select)
                 .bind(instance.as_str())
-                .bind(from.map_or(i64::MIN, to_micros))
                 .bind(until.map_or(i64::MAX, to_micros))
                 .bind(project.as_str())
                 .fetch_all(&mut **tx)
                 .await?;
-            Ok::<_, Fault>(found.into_iter().map(from_micros).collect())
+            rows.iter()
+                .map(|row| Ok::<_, Fault>((row.time("finished")?, point_from_row(row, "log")?)))
+                .collect()
         })
     }
 }

@@ -10,6 +10,7 @@
 //! | backups that are COMPLETED | what callers see and ask for | yes, all of them |
 //! | backups BUILDING, FAILED or DELETING, and jobs | durable wishes and work in progress | no: work in progress ends with the catalog |
 //! | policies, and what was begun by them | when backups begin by themselves, how long they stay | no: they are set anew |
+//! | captures of logs, and the ranges that are held | whose log is captured, and what time it leads to | ranges yes, times no |
 //! | verifications | when a backup was last proved good | no: a backup is verified again |
 //! | quotas | how many manual backups a project may have | the count yes, the limit is configuration |
 //! | audit events, each with the digest of the one before | who did what | no |
@@ -29,7 +30,7 @@
 //!   caller may ask what time a shared database has, and count from there.
 //! * Hints between processes are never needed: whoever misses one finds the work by polling.
 //! * Transactions lock rows in one order, so that they cannot wait for one another in a circle:
-//!   instance, tags, policy, job, backup, quota, audit head.
+//!   instance, tags, policy, capture, job, backup, quota, audit head.
 //!
 //! It must never know HTTP, an engine, or a byte of a backup.
 
@@ -46,6 +47,7 @@ mod instance;
 mod instance_facts;
 mod invariants;
 mod job;
+mod logs;
 mod migration;
 mod policy;
 mod quota;
@@ -78,6 +80,7 @@ pub use hints::Hints;
 pub use identity::{AccessKey, AccessKeyOwner, Assignment, Project, Role, User};
 pub use instance_facts::InstanceFacts;
 pub use job::{CancelAsked, Claim, JobFilter, JobSlice, JobSliceFilter, Move, Moved, Renewal, SweepStanding};
+pub use logs::{LogBegun, LogClaim, LogStanding};
 pub use policy::{DueStart, Expired, PolicyRow, RetentionRow, StartRow, Started};
 pub use reading::{InstanceReading, MetricsReading};
 pub use session::{Bearer, BearerProject, Credential, SessionRow};

@@ -12,7 +12,7 @@ use strongroom_core::{Error, ErrorKind, Result};
 use crate::fault::Fault;
 
 /// The steps in their order, each with its number, which is the version of the shape.
-const STEPS: [(i64, &str, &str); 10] = [
+const STEPS: [(i64, &str, &str); 11] = [
     (1, "identity", include_str!("../migrations/0001_identity.sql")),
     (2, "instances", include_str!("../migrations/0002_instances.sql")),
     (3, "work", include_str!("../migrations/0003_work.sql")),
@@ -23,6 +23,7 @@ const STEPS: [(i64, &str, &str); 10] = [
     (9, "sweeps", include_str!("../migrations/0009_sweeps.sql")),
     (10, "tags", include_str!("../migrations/0010_tags.sql")),
     (12, "no outbox", include_str!("../migrations/0012_no_outbox.sql")),
+    (13, "logs", include_str!("../migrations/0013_logs.sql")),
 ];
 
 /// The number of the newest step.

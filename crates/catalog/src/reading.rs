@@ -45,6 +45,11 @@ pub struct InstanceReading {
     pub last_verified: Option<Timestamp>,
     /// How long the newest drill took from the first byte to an answering server.
     pub restore_measured_ms: Option<u64>,
+    /// Where its log is captured: since when log of the source may not be here.
+    pub log_lag_ms: Option<i64>,
+    /// What would be lost if the source were gone now: since its newest backup, or since all of its log
+    /// was here where a backup leads to it.
+    pub rpo_ms: i64,
 }
 
 impl Catalog {
@@ -62,7 +67,7 @@ impl Catalog {
                 oldest_pending_ms: oldest_pending_in_tx(tx, now).await?,
                 leases_lost: u64::try_from(lost).unwrap_or(0),
                 last_sweep: last_sweep_in_tx(tx).await?,
-                instances: instances_in_tx(tx).await?,
+                instances: instances_in_tx(tx, now).await?,
             })
         })
     }
@@ -109,8 +114,9 @@ async fn last_sweep_in_tx(tx: &mut Tx) -> Result<Option<(Timestamp, serde_json::
     row.map(|row| Ok((row.time("finished")?, row.json("result")?))).transpose()
 }
 
-async fn instances_in_tx(tx: &mut Tx) -> Result<Vec<InstanceReading>, Fault> {
-    let select = "SELECT i.id, i.engine,
+async fn instances_in_tx(tx: &mut Tx, now: Timestamp) -> Result<Vec<InstanceReading>, Fault> {
+    let select = "SELECT i.id, i.engine, i.created,
+             c.created AS log_created, c.confirmed AS log_confirmed, c.is_based AS log_is_based,
              (SELECT MAX(b.finished) FROM backups b
               WHERE b.instance_id = i.id AND b.state = 'completed') AS last_success,
              (SELECT MAX(v.at) FROM backups b JOIN verifications v ON v.backup_id = b.id
@@ -119,15 +125,24 @@ async fn instances_in_tx(tx: &mut Tx) -> Result<Vec<InstanceReading>, Fault> {
              (SELECT v.drill FROM backups b JOIN verifications v ON v.backup_id = b.id
               WHERE b.instance_id = i.id AND b.state = 'completed' AND v.drill IS NOT NULL
               ORDER BY v.at DESC, v.job_id DESC LIMIT 1) AS last_drill
-         FROM instances i WHERE i.state <> 'retired' ORDER BY i.id";
+         FROM instances i LEFT JOIN log_captures c ON c.instance_id = i.id
+         WHERE i.state <> 'retired' ORDER BY i.id";
     let rows = query(select).fetch_all(&mut **tx).await?;
     rows.iter()
         .map(|row| {
             let drill: Option<Drill> = row.maybe_json("last_drill")?;
+            let (last_success, confirmed) =
+                (row.maybe_time("last_success")?, row.maybe_time("log_confirmed")?);
+            let is_based = row.maybe_integer("log_is_based")?.is_some_and(|flag| flag != 0);
+            let leads_to = confirmed.filter(|_| is_based);
+            let safe_until = last_success.max(leads_to).unwrap_or(row.time("created")?);
+            let since = |at: Timestamp| ((to_micros(now) - to_micros(at)) / 1_000).max(0);
             Ok(InstanceReading {
+                log_lag_ms: confirmed.or(row.maybe_time("log_created")?).map(since),
+                rpo_ms: since(safe_until),
                 instance_id: InstanceId::from_stored(row.text("id")?),
                 engine: row.word("engine", |word| EngineKind::parse(word).ok())?,
-                last_success: row.maybe_time("last_success")?,
+                last_success,
                 last_verified: row.maybe_time("last_verified")?,
                 restore_measured_ms: drill.as_ref().map(Drill::time_to_restore_ms),
             })

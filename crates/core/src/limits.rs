@@ -148,6 +148,17 @@ pub const LOG_PART_WAIT_MS: u64 = 5_000;
 /// So many parts of a file of log, one behind the other, become one.
 pub const LOG_PARTS_MERGED: usize = 16;
 
+/// Captures of logs that a worker holds at once; each may have a part of a log in memory.
+pub const LOG_CAPTURES_MAX: usize = 16;
+/// Log that a source may keep until it is stored, before it is let go (faults.md B08).
+pub const LOG_RETAINED_BYTES_MAX: u64 = 8 << 30;
+/// The longest pause before a capture that fails again and again is tried once more.
+pub const LOG_PAUSE_MS_MAX: i64 = 5 * 60 * 1_000;
+/// Where no backup leads to the log that is captured: how often one is looked for, and after one that
+/// was begun for it, when the next one may be.
+pub const LOG_BASE_LOOK_S: u64 = 10;
+pub const LOG_BASE_PAUSE_S: i64 = 60 * 60;
+
 /// Days that automated backups may be kept (contract 3.14).
 pub const KEEP_DAYS_MAX: u16 = 732;
 /// How often the scheduler looks for automated backups that are due.

@@ -115,10 +115,15 @@ fn a09_b11_b21_promised_times_stand() {
     const { assert!(REQUEST_TIMEOUT_MS > BODY_READ_TIMEOUT_MS, "a slow body is told from a slow answer") };
 }
 
-/// Told in the document of the format's decision: how much gathers before log is durable.
+/// Told in the guide on logs: how much can be lost, how much memory captures take, when a source is let
+/// go, and how soon a capture is tried again.
 #[test]
-fn log_is_durable_soon_and_in_few_objects() {
+fn b08_logs_are_durable_soon_and_sources_are_let_go() {
     assert_eq!((LOG_PART_WAIT_MS, LOG_PART_BYTES_MAX, LOG_PARTS_MERGED), (5_000, 16 << 20, 16));
+    const { assert!(LOG_CAPTURES_MAX * LOG_PART_BYTES_MAX <= 256 << 20) };
+    assert_eq!(LOG_RETAINED_BYTES_MAX, 8 << 30);
+    const { assert!(LOG_PAUSE_MS_MAX >= JOB_BACKOFF_BASE_MS && LOG_PAUSE_MS_MAX <= 300_000) };
+    const { assert!(LOG_BASE_LOOK_S <= 60 && LOG_BASE_PAUSE_S >= 3_600) };
     let name = |length| strongroom_core::logs::LogStreamId::parse(&text_of(length));
     assert!(name(LOG_STREAM_NAME_BYTES_MAX - 1).is_some() && name(LOG_STREAM_NAME_BYTES_MAX).is_some());
     assert!(name(LOG_STREAM_NAME_BYTES_MAX + 1).is_none() && name(0).is_none());

@@ -22,6 +22,7 @@ mod identity;
 mod instances;
 mod jobs;
 mod login;
+mod logs;
 mod measures;
 mod parts;
 mod passwords;
@@ -50,6 +51,7 @@ pub use identity::{Action, Caller, Scope};
 pub use instances::{Added, InstanceSlice, InstancesWanted, ListedInstance, NameWanted, NewInstance};
 pub use jobs::{JobDetail, JobRow, JobRows, JobsWanted};
 pub use login::{DomainRef, LogIn, ProjectRef, Proof, ScopeWish, Turned, UserRef};
+pub use logs::LogDetail;
 pub use measures::Measurement;
 pub use parts::{Parts, Service, Settings};
 pub use policies::{PolicyDetail, RetentionHold};
@@ -64,8 +66,8 @@ pub use tokens::{IssuedToken, NewToken};
 
 /// What callers see of the catalog's own types.
 pub use strongroom_catalog::{
-    AccessKey, Assignment, BackupFilter, BackupSlice, Bearer, Cursor, InstanceFacts, MetricsReading, Project,
-    RetentionRow, Role, StartRow, SweepStanding, TokenRow, User,
+    AccessKey, Assignment, BackupFilter, BackupSlice, Bearer, Cursor, InstanceFacts, LogStanding,
+    MetricsReading, Project, RetentionRow, Role, StartRow, SweepStanding, TokenRow, User,
 };
 pub use strongroom_repository::{BackupReader, RepositoryStat, Share, SweepReport};
 /// The one writer of restored files.

@@ -52,6 +52,8 @@ pub struct Settings {
     pub drill_account: Option<String>,
     /// For a whole drill: restore, start and checks.
     pub drill_timeout: Duration,
+    /// Log that a source may keep for its capture, before it is let go.
+    pub log_retained_bytes_max: u64,
 }
 
 impl Default for Settings {
@@ -69,6 +71,7 @@ impl Default for Settings {
             sandbox_dir: None,
             drill_account: None,
             drill_timeout: Duration::from_millis(limits::DRILL_TIMEOUT_MS),
+            log_retained_bytes_max: limits::LOG_RETAINED_BYTES_MAX,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use jiff::{SignedDuration, Timestamp};
 use strongroom_core::backup::{Backup, BackupState, InstanceRef};
 use strongroom_core::instance::Instance;
+use strongroom_core::logs::{LogPoint, leads_until};
 use strongroom_core::restore::{RestorePoint, RestoreTarget, RestoreWindow, RestoreWish, union};
 use strongroom_core::{Error, ErrorKind, Result};
 
@@ -25,8 +26,9 @@ fn end_of(moment: Timestamp) -> Timestamp {
 }
 
 impl Service {
-    /// What can be restored of an instance, oldest first; only what is in `within` too, where it is
-    /// given. A full backup holds one moment: its end. What is between two of them comes with logs.
+    /// What can be restored of an instance, oldest first; only what has a moment in `within` too, where
+    /// it is given. A full backup holds one moment: its end. Log that leads on from it holds every one
+    /// after it, as far as it has no gap.
     pub async fn restore_windows(
         &self,
         scope: &Scope,
@@ -45,9 +47,17 @@ impl Service {
         within: Option<RestoreWindow>,
     ) -> Result<Vec<RestoreWindow>> {
         // Moments are told and asked for in milliseconds: the one in which a backup ended is its own.
-        let (from, until) = (within.map(|bounds| bounds.from), within.map(|bounds| end_of(bounds.until)));
-        let moments = self.catalog().backup_moments(scope.project(), &instance.id, from, until).await?;
-        Ok(union(moments.into_iter().map(|moment| RestoreWindow::at(whole(moment))).collect()))
+        let until = within.map(|bounds| end_of(bounds.until));
+        let moments = self.catalog().backup_moments(scope.project(), &instance.id, until).await?;
+        let held = self.catalog().log_held(&instance.id).await?;
+        let window = |(moment, point): (Timestamp, Option<LogPoint>)| {
+            let from = whole(moment);
+            let until = point.and_then(|point| leads_until(&point, &held)).map_or(from, whole);
+            RestoreWindow { from, until: until.max(from) }
+        };
+        let mut windows = union(moments.into_iter().map(window).collect());
+        windows.retain(|window| within.is_none_or(|bounds| window.meets(&bounds)));
+        Ok(windows)
     }
 
     /// Judges a wish to restore into an instance, as far as it can be judged. No engine of this release

@@ -291,7 +291,7 @@ impl Service {
 }
 
 /// `auto-shop-20260304T010512Z`: by the rule of names, whatever the instance is called.
-fn automated_name(instance: &InstanceName, now: Timestamp) -> BackupName {
+pub(crate) fn automated_name(instance: &InstanceName, now: Timestamp) -> BackupName {
     let instance: String = instance.as_str().chars().take(INSTANCE_NAME_CHARS).collect();
     BackupName::from_stored(format!("auto-{instance}-{}", now.strftime("%Y%m%dT%H%M%SZ")))
 }

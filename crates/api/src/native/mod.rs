@@ -6,6 +6,7 @@ pub(crate) mod content;
 mod error;
 pub(crate) mod instances;
 pub(crate) mod jobs;
+pub(crate) mod logs;
 mod operations;
 pub(crate) mod policies;
 mod reference;

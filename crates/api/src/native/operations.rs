@@ -70,6 +70,17 @@ pub(crate) const OPERATIONS: &[Operation] = &[
     get("/strongroom/v1/instances/{instance}/tags", "What an instance is filed under", "TagsView"),
     put("/strongroom/v1/instances/{instance}/tags", "Set the tags: these, and no others", "TagsView")
         .taking("TagsRequest"),
+    get(
+        "/strongroom/v1/instances/{instance}/logs",
+        "Whether the log is captured as it is written, and what is held of it",
+        "LogView",
+    ),
+    put(
+        "/strongroom/v1/instances/{instance}/logs",
+        "Switch the capture of the log on or off; 409 with the statement that mends it where the source is not made for it",
+        "LogView",
+    )
+    .taking("LogRequest"),
     post(
         "/strongroom/v1/retention/resume",
         "Say that the clock is right, after rules were held because it moved",
@@ -170,6 +181,8 @@ pub(crate) const SCHEMAS: Collect = |out| {
     collect::<wire::PolicyView>(out);
     collect::<wire::TagsRequest>(out);
     collect::<wire::TagsView>(out);
+    collect::<wire::LogRequest>(out);
+    collect::<wire::LogView>(out);
     collect::<wire::BackupRequest>(out);
     collect::<wire::BackupList>(out);
     collect::<wire::JobList>(out);

@@ -42,6 +42,8 @@ pub(crate) async fn show(
         dead_record_bytes: stat.partly_dead_packs.bytes,
         unfinished_bytes: stat.unfinished_packs.bytes,
         reclaimable_bytes: stat.reclaimable_bytes,
+        log_objects: stat.log_objects,
+        log_bytes: stat.log_bytes,
         free_bytes: stat.free_bytes,
         notes: space_notes(&stat, &sweeps),
         last_sweep: sweeps.last.map(|at| at.to_string()),

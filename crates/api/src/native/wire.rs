@@ -5,12 +5,14 @@
 //! our own (`ready`, `leased`, `succeeded`, `failed`, `cancelled`). Unknown fields are refused: one
 //! that is misspelt would be ignored without a word otherwise.
 
+mod logs;
 mod repository;
 mod tags;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+pub use logs::{LogPlaceView, LogRangeView, LogRequest, LogView};
 pub use repository::{NextSweepView, RepositoryView, SweepRequest};
 pub use tags::{TagEntry, TagsRequest, TagsView};
 

@@ -232,6 +232,8 @@ pub(crate) const TABLE: &[Row] = &[
     put("/strongroom/v1/instances/{instance}/policy", r#"{"keep_days":0}"#, Object::Instance),
     get("/strongroom/v1/instances/{instance}/tags", VIEWER, Object::Instance),
     put("/strongroom/v1/instances/{instance}/tags", r#"{"tags":[{"key":"stage"}]}"#, Object::Instance),
+    get("/strongroom/v1/instances/{instance}/logs", VIEWER, Object::Instance),
+    put("/strongroom/v1/instances/{instance}/logs", r#"{"capture":false}"#, Object::Instance),
     post("/strongroom/v1/retention/resume", "", GOVERN, Object::Nothing, 200),
     get("/strongroom/v1/backups", VIEWER, Object::Instance).asking("?instance=$ID"),
     post("/strongroom/v1/backups", r#"{"name":"mine","instance":"$ID"}"#, OPERATOR, Object::Instance, 202),

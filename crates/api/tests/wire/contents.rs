@@ -148,6 +148,7 @@ async fn sealed(room: &Room) {
     let record = record(&instance, &id);
     let summary = tokio::task::spawn_blocking(move || seal(&lineage, attempt, &record)).await.unwrap();
     let published = Published {
+        log: None,
         attempt,
         manifest_digest: summary.manifest_digest,
         source_bytes: ByteSize::new(summary.totals.source_bytes),

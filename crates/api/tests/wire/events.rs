@@ -67,6 +67,7 @@ async fn claim(room: &Room, kind: JobKind) -> Claim {
 pub(crate) async fn complete(room: &Room) {
     let claim = claim(room, JobKind::Backup).await;
     let published = Published {
+        log: None,
         attempt: AttemptId::new(room.random.uuid(room.clock.now())),
         manifest_digest: "d".repeat(64),
         source_bytes: ByteSize::new(400_000),

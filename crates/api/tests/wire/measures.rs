@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::json;
+use strongroom_core::id::JobId;
+use strongroom_core::time::Clock as _;
 
 use crate::client::{Ask, Reply};
 use crate::events::complete;
@@ -31,6 +33,8 @@ const FROZEN: &[(&str, &str, &[&str])] = &[
     ("strongroom_policy_oldest_due_seconds", "gauge", &[]),
     ("strongroom_policy_backups_begun_total", "counter", &["punctuality"]),
     ("strongroom_policy_backups_expired_total", "counter", &[]),
+    ("strongroom_log_lag_seconds", "gauge", &["instance_id"]),
+    ("strongroom_rpo_seconds", "gauge", &["instance_id"]),
 ];
 
 struct Page {
@@ -81,7 +85,7 @@ async fn page(room: &Room) -> (Page, Reply) {
     (parse(&reply.text()), reply)
 }
 
-/// A backup that completed, one that waits, and callers that were refused.
+/// A backup that completed, one that waits, a log that is captured, and callers that were refused.
 async fn lively() -> Room {
     let room = room().await;
     let (one, two) =
@@ -89,6 +93,9 @@ async fn lively() -> Room {
     assert_eq!(room.create_backup("nightly", &one).await.status, 200);
     complete(&room).await;
     assert_eq!(room.create_backup("second", &two).await.status, 200);
+    let (project, job, audit) =
+        (&room.ours.project, JobId::issue(uuid::Uuid::from_u128(7)), room.audit(&room.ours, "log.switch_on"));
+    room.catalog.log_switch_on(project, &one.id, &job, &audit, room.clock.now()).await.unwrap();
     room.send(Ask::get(&room.ours.v1("/backups"))).await;
     room.ask(Ask::get(&room.theirs.v1("/backups"))).await;
     room.ask(Ask::get(&room.ours.v1("/backups/secret-path"))).await;
@@ -141,6 +148,19 @@ async fn the_numbers_are_those_of_the_moment() {
     let (orders, billing) = (of_name("orders"), of_name("billing"));
     assert_eq!(page.value(newest, &[("instance_id", &orders)]), Some(1_772_600_767.0));
     assert_eq!(page.value(newest, &[("instance_id", &billing)]), Some(0.0));
+    // Nothing of its log is here yet, and until it is, what counts is the newest backup, or that there is none.
+    let lag = "strongroom_log_lag_seconds";
+    assert_eq!(page.value(lag, &[("instance_id", &orders)]), Some(90.0));
+    assert_eq!(page.value(lag, &[("instance_id", &billing)]), None);
+    let rpo_since = |id: &str| {
+        let seconds = page.value("strongroom_rpo_seconds", &[("instance_id", id)]).unwrap();
+        room.clock.now() - jiff::SignedDuration::from_secs_f64(seconds)
+    };
+    assert_eq!(rpo_since(&orders).as_second(), 1_772_600_767);
+    assert_eq!(
+        rpo_since(&billing),
+        instances.iter().find(|found| found.id.as_str() == billing).unwrap().created
+    );
     assert_eq!(page.value("strongroom_auth_failures_total", &[("reason", "token")]), Some(1.0));
     assert_eq!(page.value("strongroom_auth_failures_total", &[("reason", "project")]), Some(1.0));
     let route = "/rds/v1/{project_id}/backups";

@@ -7,6 +7,7 @@ use strongroom_core::Result;
 use strongroom_core::backup::Failure;
 use strongroom_core::id::{AttemptId, BackupId, JobId};
 use strongroom_core::job::{Fence, JobState};
+use strongroom_core::logs::LogPoint;
 use strongroom_core::size::ByteSize;
 use strongroom_core::time::to_micros;
 
@@ -27,6 +28,8 @@ pub struct Published {
     pub stored_bytes: ByteSize,
     pub warnings: Vec<String>,
     pub finished: Timestamp,
+    /// From where log leads on from it.
+    pub log: Option<LogPoint>,
 }
 
 impl Catalog {
@@ -52,7 +55,8 @@ async fn complete_in_tx(tx: &mut Tx, id: &BackupId, job: &JobId, published: &Pub
     let changed = query(
         "UPDATE backups SET
              state = 'completed', finished = $3, attempt_id = $4, manifest_digest = $5,
-             source_bytes = $6, stored_bytes = $7, warnings = $8
+             source_bytes = $6, stored_bytes = $7, warnings = $8,
+             log_stream = $9, log_file = $10, log_offset = $11
          WHERE id = $1 AND job_id = $2 AND state = 'building'",
     )
     .bind(id.as_str())
@@ -63,6 +67,9 @@ async fn complete_in_tx(tx: &mut Tx, id: &BackupId, job: &JobId, published: &Pub
     .bind(to_integer(published.source_bytes.bytes())?)
     .bind(to_integer(published.stored_bytes.bytes())?)
     .bind(to_json(&published.warnings)?)
+    .bind(published.log.as_ref().map(|point| point.stream.as_str()))
+    .bind(published.log.as_ref().map(|point| to_integer(point.position.file)).transpose()?)
+    .bind(published.log.as_ref().map(|point| to_integer(point.position.offset)).transpose()?)
     .execute(&mut **tx)
     .await?;
     require_one(changed.rows_affected())

@@ -12,6 +12,7 @@ mod identities;
 mod instances;
 mod jobs;
 mod lists;
+mod logs;
 mod outages;
 mod parallel;
 mod policies;
@@ -88,6 +89,12 @@ on_every_database![
     lists::filters_and_counts_agree,
     lists::slices_of_jobs_are_parts_of_their_list,
     lists::the_reading_counts_what_there_is,
+    logs::p07_one_worker_has_a_capture_and_a_fenced_one_changes_nothing,
+    logs::i11_ranges_follow_the_listing_and_grow,
+    logs::b08_a_gap_is_told_exactly,
+    logs::a_backup_begins_once_where_none_leads_to_the_log,
+    logs::b08_a_gap_has_its_backup_at_once_and_many_gaps_have_one_an_hour,
+    logs::a_capture_ends_when_it_is_switched_off,
     parallel::a01_one_of_a_hundred_equal_requests_is_taken,
     parallel::a03_a_quota_under_parallel_requests_is_exact,
     parallel::p08_every_job_is_claimed_once,

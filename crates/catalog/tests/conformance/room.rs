@@ -325,6 +325,7 @@ impl Room {
 
     pub(crate) fn published(&self) -> Published {
         Published {
+            log: None,
             attempt: AttemptId::new(self.raw()),
             manifest_digest: "d".repeat(64),
             source_bytes: ByteSize::new(1 << 40),

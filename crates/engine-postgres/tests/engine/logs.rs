@@ -186,6 +186,34 @@ fn b08_the_source_is_let_go_before_its_disk_is_in_danger() {
     assert!(gap.2.contains("58P01") && gap.1.offset == 0, "{gap:?}");
 }
 
+#[test]
+fn b08_a_slot_that_the_server_gave_up_is_made_anew_and_the_gap_is_told() {
+    let server = log_server(15, &["wal_keep_size = 0"]);
+    let desk = Desk::new();
+    let capture = desk.capture(&server);
+    work(&server, 1);
+    desk.wait_for(&server);
+    capture.stop();
+    let (_, until) = is_one_range(&desk);
+    let bound = |size: &str| {
+        server.psql("postgres", &format!("alter system set max_slot_wal_keep_size = '{size}'")).unwrap();
+        server.psql("postgres", "select pg_reload_conf()").unwrap();
+    };
+    bound("2MB");
+    while server.psql("postgres", "select wal_status from pg_replication_slots").unwrap() != "lost" {
+        work(&server, 4);
+    }
+    bound("1GB");
+    let capture = desk.capture(&server);
+    work(&server, 1);
+    desk.wait_for(&server);
+    capture.stop();
+    let (from, to, _) = desk.told.lock().unwrap().gaps.pop().unwrap();
+    assert!(from == Some(until) && to > until, "{from:?} {to}");
+    let status = server.psql("postgres", "select wal_status from pg_replication_slots").unwrap();
+    assert!(["reserved", "extended"].contains(&status.as_str()), "{status}");
+}
+
 /// A bound beyond which the capture itself lets go counts from the beginning, too.
 #[test]
 fn b08_a_slot_that_holds_too_much_already_is_let_go_at_once() {

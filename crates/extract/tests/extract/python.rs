@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use strongroom_core::engine::CancelToken;
+use strongroom_core::engine::{CancelToken, EngineKind};
+use strongroom_core::logs::{LogPosition, LogStream, LogStreamId};
 use strongroom_core::progress::Progress;
 use strongroom_repository::SweepOptions;
 
@@ -143,4 +144,62 @@ fn f26_the_python_decoder_finds_a_flipped_byte_in_any_object_it_needs() {
         found += 1;
     }
     assert!(found >= 6, "format, two keys, verdict and packs, not {found}");
+}
+
+/// The log archive, from the document alone.
+#[test]
+fn f26_the_python_decoder_gives_back_every_byte_of_the_log() {
+    let desk = Desk::new();
+    let id = LogStreamId::parse("7-1").unwrap();
+    let about = LogStream {
+        id: id.clone(),
+        engine: EngineKind::PostgreSql,
+        origin: None,
+        facts: serde_json::json!({ "timeline": 1 }),
+    };
+    // Three pieces, some of which do not compress; a file of parts.
+    let mut noise = vec![0; 1 << 20];
+    blake3::Hasher::new().finalize_xof().fill(&mut noise);
+    let whole = [&vec![7; 300_000][..], &noise, &pages(3, 900_000)].concat();
+    let mut writer = desk.room.lineage.open_log(&about).unwrap();
+    writer.begin(LogPosition::start_of(5)).unwrap();
+    for piece in whole.chunks(700_000) {
+        writer.write(piece).unwrap();
+        writer.flush().unwrap();
+    }
+    assert!(writer.finish_file().unwrap());
+    let parts = pages(4, 5_000);
+    for piece in parts.chunks(200) {
+        writer.write(piece).unwrap();
+        writer.flush().unwrap();
+    }
+    let (repository, key, folder) = (desk.repository(), desk.target("kit.txt"), desk.target("log"));
+    let Some(told) = decode(&repository, &key, &["log", "7-1", folder.to_str().unwrap()]) else { return };
+    let line = |file: u64, what: &str, bytes: &[u8]| {
+        format!("7-1 {file:016x} 0 {} {what} {}", bytes.len(), blake3::hash(bytes))
+    };
+    let wanted = ["7-1 of postgresql".to_owned(), line(5, "whole", &whole), line(6, "part", &parts)];
+    assert_eq!(text(&told).lines().collect::<Vec<_>>(), wanted);
+    assert_eq!(text(&told), text(&decode(&repository, &key, &["logs"]).unwrap()));
+    assert_eq!(std::fs::read(folder.join(format!("{:016x}.0", 5))).unwrap(), whole);
+    for (path, bytes) in
+        desk.objects().into_iter().filter(|(path, _)| path.to_str().unwrap().contains("/lg/"))
+    {
+        for at in [0, 9, 40, bytes.len() / 2, bytes.len() - 40, bytes.len() - 1] {
+            let mut broken = bytes.clone();
+            broken[at] ^= 1;
+            std::fs::write(repository.join(&path), broken).unwrap();
+            let output = decode(&repository, &key, &["logs"]).unwrap();
+            let talk = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(!output.status.success() && talk.starts_with("damage: "), "{}: {talk}", path.display());
+        }
+        std::fs::write(repository.join(&path), bytes).unwrap();
+    }
+    // The extractor lists it, and a check of it accuses nothing.
+    let listed = desk.json(&["list"], 0);
+    let [stream] = &listed["logs"].as_array().unwrap()[..] else { panic!("{listed}") };
+    assert_eq!((&stream["stream"], &stream["engine"]), (&"7-1".into(), &"postgresql".into()));
+    let until = serde_json::json!({ "file": 6, "offset": 5_000 });
+    assert_eq!(stream["ranges"][0]["until"], until);
+    desk.answered(&["check", "--level", "decode"], 0);
 }

@@ -309,6 +309,7 @@ fn publish(
         stored_bytes: ByteSize::new(summary.stored_bytes),
         warnings,
         finished: context.service.clock_reading(),
+        log: summary.facts.log.clone(),
     };
     let detail = json!({ "stored_bytes": summary.stored_bytes });
     let audit = context.audit("backup.complete", backup.id.as_str(), detail);

@@ -2,6 +2,7 @@
 //! fence, or answers with the error that ends it.
 
 mod backup;
+pub(crate) mod capture;
 mod check_repository;
 mod delete;
 mod drill;

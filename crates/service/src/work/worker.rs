@@ -14,6 +14,7 @@ use strongroom_core::{Error, ErrorKind, Result};
 use tokio::runtime::Handle;
 use tokio::task::{Id, JoinError, JoinHandle, JoinSet};
 
+use super::captures::Captures;
 use super::gate::Open;
 use super::lease_keeper::LeaseKeeper;
 use super::{JobContext, StepGate, outcome};
@@ -27,6 +28,7 @@ pub struct Worker {
     gate: Arc<dyn StepGate>,
     running: JoinSet<()>,
     held: HashMap<Id, Held>,
+    captures: Captures,
 }
 
 /// A claimed job whose task has not ended.
@@ -44,7 +46,8 @@ impl Worker {
     /// A worker whose every step is asked for at `gate`.
     pub fn gated(service: Service, gate: Arc<dyn StepGate>) -> Self {
         let id = WorkerId::issue(service.uuid());
-        Self { service, id, gate, running: JoinSet::new(), held: HashMap::new() }
+        let captures = Captures::new(service.clone(), id.clone());
+        Self { service, id, gate, running: JoinSet::new(), held: HashMap::new(), captures }
     }
 
     /// Its name in leases and in the log.
@@ -59,6 +62,7 @@ impl Worker {
         self.clear_sandbox().await;
         loop {
             self.claim_all().await;
+            self.claim_captures().await;
             let poll = self.service.parts().settings.poll_interval;
             tokio::select! {
                 () = &mut shutdown => break,
@@ -117,6 +121,13 @@ impl Worker {
                 }
             }
             claims += 1;
+        }
+    }
+
+    /// Beside the jobs, and only by [`Worker::run`]: a capture never comes to an end.
+    async fn claim_captures(&mut self) {
+        if self.service.clock_trouble().is_none() {
+            self.captures.claim_all().await;
         }
     }
 
@@ -183,6 +194,7 @@ impl Worker {
         for held in self.held.values() {
             held.cancel.stop(StopReason::Draining);
         }
+        self.captures.stop();
         let deadline = tokio::time::Instant::now() + self.service.parts().settings.drain_timeout;
         while let Ok(Some(ended)) = tokio::time::timeout_at(deadline, self.running.join_next_with_id()).await
         {
@@ -196,6 +208,7 @@ impl Worker {
             let told = released.err().map_or("it is ready again".to_owned(), |error| error.chain());
             tracing::warn!(job.id = %held.fence.job_id, "The job did not stop in time: {told}");
         }
+        self.captures.drain(deadline).await;
     }
 }
 

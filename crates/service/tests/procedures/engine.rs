@@ -1,6 +1,7 @@
 //! A database that plays what a test tells it, and writes real members into the real writer.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::convert::Infallible;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -10,14 +11,17 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use strongroom_core::engine::{
-    BackupFacts, BackupOrder, BackupSink, CancelToken, DrillOrder, DrillReport, Engine, EngineKind, Probe,
-    RestoreOrder, Source, SourceIdentity, StartedServer, TableCount, Tablespace,
+    BackupFacts, BackupOrder, BackupSink, CancelToken, CheckLine, DrillOrder, DrillReport, Engine,
+    EngineKind, Probe, RestoreOrder, Source, SourceIdentity, StartedServer, TableCount, Tablespace,
 };
+use strongroom_core::logs::{LogOrder, LogSink};
 use strongroom_core::member::{Dedupe, Member, MemberKind, MemberPath};
 use strongroom_core::parent::{ParentBackup, ParentOffer, Reading};
 use strongroom_core::{Error, ErrorKind, Result};
 
 use strongroom_testkit::store::Gate;
+
+use crate::source_log::SourceLog;
 
 /// A file or a directory of the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,6 +117,7 @@ pub(crate) struct ScriptedEngine {
     pub(crate) bad_finishes: AtomicUsize,
     pub(crate) tablespaces: Mutex<Vec<Tablespace>>,
     probe_error: Mutex<Option<fn() -> Error>>,
+    pub(crate) log: SourceLog,
 }
 
 pub(crate) fn identity() -> SourceIdentity {
@@ -134,6 +139,7 @@ impl ScriptedEngine {
             bad_finishes: AtomicUsize::new(0),
             tablespaces: Mutex::default(),
             probe_error: Mutex::default(),
+            log: SourceLog::default(),
         })
     }
 
@@ -283,10 +289,22 @@ impl Engine for ScriptedEngine {
                     warnings: vec!["A thing to know.".to_owned()],
                     damage: Vec::new(),
                     reading,
-                    log: None,
+                    log: Some(self.log.point()),
                 })
             }
         }
+    }
+
+    fn capture_logs(&self, order: &LogOrder<'_>, sink: &mut dyn LogSink) -> Result<Infallible> {
+        self.log.capture(order, sink)
+    }
+
+    fn release_logs(&self, _source: &Source, _owner: &str, _cancel: &CancelToken) -> Result<()> {
+        self.log.release()
+    }
+
+    fn probe_logs(&self, _source: &Source, _cancel: &CancelToken) -> Result<Vec<CheckLine>> {
+        Ok(self.log.probe())
     }
 
     fn tablespaces(&self, facts: &BackupFacts) -> Result<Vec<Tablespace>> {

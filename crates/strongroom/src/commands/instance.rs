@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use reqwest::StatusCode;
 use strongroom_api::native::wire::{
-    CheckLineView, CheckView, InstanceAdded, InstanceList, InstanceRequest, InstanceView,
+    CheckLineView, CheckView, InstanceAdded, InstanceList, InstanceRequest, InstanceView, LogRequest, LogView,
 };
 
 use super::password::PasswordOptions;
@@ -25,6 +25,19 @@ pub(crate) enum Verb {
     Check { instance: String },
     /// Retire it; its backups stay
     Remove { instance: String },
+    /// Its log, captured as it is written: what is held, and whether it is captured
+    Logs {
+        instance: String,
+        /// Switch the capture on or off
+        #[arg(long, value_enum)]
+        capture: Option<Switch>,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Switch {
+    On,
+    Off,
 }
 
 #[derive(Debug, Args)]
@@ -76,6 +89,7 @@ pub(crate) fn run(verb: &Verb, desk: &Desk) -> Outcome<Exit> {
             Ok(Exit::Done)
         }
         Verb::Check { instance } => check(instance, desk),
+        Verb::Logs { instance, capture } => logs(instance, *capture, desk),
         Verb::Remove { instance } => {
             let _: Nothing = desk.runtime.block_on(desk.client.delete(&["instances", instance]))?;
             output::note(format_args!("removed {instance}; its backups stay listed and restorable"));
@@ -216,4 +230,40 @@ fn check(instance: &str, desk: &Desk) -> Outcome<Exit> {
     }
     Err(Stop::new(Exit::Refused, "the instance cannot be backed up now")
         .with_hint("do what the lines marked MISSING say, then check again"))
+}
+
+fn logs(instance: &str, capture: Option<Switch>, desk: &Desk) -> Outcome<Exit> {
+    let path = ["instances", instance, "logs"];
+    let found: LogView = match capture {
+        None => desk.runtime.block_on(desk.client.get(&path))?,
+        Some(switch) => {
+            let request = LogRequest { capture: switch == Switch::On };
+            desk.runtime.block_on(desk.client.put(&path, &request))?
+        }
+    };
+    if desk.is_json() {
+        output::json(&found);
+        return Ok(Exit::Done);
+    }
+    output::data(format_args!("{:<10} {}", "capture", found.state));
+    if let Some(lag) = found.lag_s {
+        let confirmed = found.confirmed.as_deref().map_or_else(|| "never".to_owned(), output::moment);
+        output::data(format_args!("{:<10} {lag} s (all log was here at: {confirmed})", "lag"));
+        let backup = if found.has_backup { "leads to this log" } else { "none leads to this log yet" };
+        output::data(format_args!("{:<10} {backup}", "backup"));
+    }
+    for range in &found.ranges {
+        let until = range.until_time.as_deref().map_or_else(|| "not known".to_owned(), output::moment);
+        output::data(format_args!(
+            "{:<10} {} {}+{} to {}+{}, until {until}",
+            "range", range.stream, range.from.file, range.from.offset, range.until.file, range.until.offset
+        ));
+    }
+    if let Some(failure) = &found.failure {
+        output::note(format_args!("  failed: {failure}"));
+        if let Some(hint) = &found.hint {
+            output::note(format_args!("  do:     {hint}"));
+        }
+    }
+    Ok(Exit::Done)
 }

@@ -17,6 +17,7 @@ mod first_start;
 mod identity;
 mod kills;
 mod leaks;
+mod logs;
 mod mysql;
 mod policies;
 mod random_kills;

@@ -30,6 +30,11 @@ pub struct RepositoryView {
     pub unfinished_bytes: u64,
     /// What a sweep could give back at its tightest
     pub reclaimable_bytes: u64,
+    /// Objects of the log archive, and their bytes
+    #[serde(default)]
+    pub log_objects: u64,
+    #[serde(default)]
+    pub log_bytes: u64,
     pub free_bytes: Option<u64>,
     /// When the newest sweep ended
     pub last_sweep: Option<String>,
