@@ -8,6 +8,7 @@ use strongroom_service::Service;
 use tokio::sync::Semaphore;
 
 use crate::metrics::Metrics;
+use crate::shares::Shares;
 
 /// Which pages a listener has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub struct ApiSettings {
     pub connections_max: usize,
     /// Requests worked on at once; more wait.
     pub requests_max: usize,
+    /// Of these, requests of one project.
+    pub requests_of_project_max: usize,
     /// Contents of backups read at once; more wait.
     pub streams_max: usize,
     /// How long a caller may take nothing of its answer.
@@ -43,6 +46,7 @@ impl Default for ApiSettings {
             request_timeout: Duration::from_millis(limits::REQUEST_TIMEOUT_MS),
             connections_max: limits::CONNECTIONS_MAX,
             requests_max: limits::REQUESTS_MAX,
+            requests_of_project_max: limits::REQUESTS_OF_PROJECT_MAX,
             streams_max: limits::STREAMS_MAX,
             stalled_reader_timeout: Duration::from_millis(limits::STALLED_READER_TIMEOUT_MS),
             region: "eu-de".to_owned(),
@@ -58,6 +62,7 @@ pub(crate) struct App {
     pub(crate) settings: Arc<ApiSettings>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) requests: Arc<Semaphore>,
+    pub(crate) shares: Shares,
     pub(crate) streams: Arc<Semaphore>,
     /// `http` or `https`, as the listener speaks.
     pub(crate) scheme: &'static str,
@@ -69,6 +74,7 @@ impl App {
             service,
             scheme,
             requests: Arc::new(Semaphore::new(settings.requests_max)),
+            shares: Shares::new(settings.requests_of_project_max),
             streams: Arc::new(Semaphore::new(settings.streams_max)),
             settings: Arc::new(settings),
             metrics: Arc::new(Metrics::new()),

@@ -102,6 +102,12 @@ async fn admit(
         *request.uri_mut() = format!("{path}{query}").parse::<Uri>().map_err(Error::internal)?;
     }
     let handled = async {
+        // First among one's own, so that who waits for them takes no room from others.
+        let project = known.caller.as_ref().and_then(|caller| caller.bearer().project.as_ref());
+        let _share = match project {
+            Some(project) => Some(app.shares.take(&project.id).await?),
+            None => None,
+        };
         let _room = app.requests.acquire().await.map_err(Error::internal)?;
         match router.oneshot(request).await {
             Ok(response) => Ok(response),

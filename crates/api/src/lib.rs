@@ -24,6 +24,7 @@ mod query;
 mod rds;
 mod router;
 mod server;
+mod shares;
 mod signature;
 mod trove;
 mod v1;

@@ -44,6 +44,8 @@ pub const CONNECTIONS_MAX: usize = 4_096;
 pub const FILES_BESIDE_CONNECTIONS: usize = 512;
 /// Requests worked on at once; more wait.
 pub const REQUESTS_MAX: usize = 256;
+/// Of these, requests of one project; its others wait for them, and nobody else does (faults.md A25).
+pub const REQUESTS_OF_PROJECT_MAX: usize = 16;
 /// Contents of backups read at once, each by a thread of its own; more wait.
 pub const STREAMS_MAX: usize = 64;
 /// How long, and of how many, it is remembered whom a credential speaks for while nothing is written.

@@ -34,6 +34,7 @@ fn a07_a09_the_product_s_limits_are_what_was_promised() {
     assert_eq!(settings.request_timeout, Duration::from_millis(limits::REQUEST_TIMEOUT_MS));
     assert_eq!(settings.connections_max, limits::CONNECTIONS_MAX);
     assert_eq!(settings.requests_max, limits::REQUESTS_MAX);
+    assert_eq!(settings.requests_of_project_max, limits::REQUESTS_OF_PROJECT_MAX);
     assert_eq!(settings.streams_max, limits::STREAMS_MAX);
     assert_eq!(settings.stalled_reader_timeout, Duration::from_millis(limits::STALLED_READER_TIMEOUT_MS));
     assert_eq!(settings.header_read_timeout, Duration::from_secs(10));
@@ -273,6 +274,32 @@ async fn a_request_that_takes_too_long_is_given_up() {
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     // Its place is free again.
     assert_eq!(room.ask(Ask::get("/strongroom/v1/instances")).await.status, 200);
+}
+
+/// One tenant asks for more slow work than a server does at once, the other one is served meanwhile.
+#[tokio::test]
+async fn a25_a_tenant_that_asks_for_everything_at_once_waits_for_itself() {
+    let settings = ApiSettings { requests_max: 4, requests_of_project_max: 2, ..ApiSettings::default() };
+    let room = Room::furnish(settings, None).await;
+    let mut asked = tokio::task::JoinSet::new();
+    for number in 0..6 {
+        let body = format!(
+            r#"{{"name":"{number}","engine":"postgresql","host":"127.0.0.1","port":5432,"user":"slow","password":""}}"#
+        );
+        let ask = Ask::post("/strongroom/v1/instances", body).token(&room.theirs.admin());
+        let addr = room.addr;
+        asked.spawn(async move { send(addr, &ask).await.status });
+    }
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let began = Instant::now();
+    for _ in 0..20 {
+        assert_eq!(room.ask(Ask::get(&room.ours.v1("/backups"))).await.status, 200);
+    }
+    let took = began.elapsed();
+    assert!(asked.try_join_next().is_none(), "all of theirs are at work or wait, after {took:?}");
+    for status in asked.join_all().await {
+        assert_eq!(status, 201, "whoever waits has its turn");
+    }
 }
 
 #[tokio::test]
