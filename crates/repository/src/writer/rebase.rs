@@ -14,7 +14,7 @@ use super::pipeline::{Copied, MemberEnd, Parent, Shared, Work};
 use crate::SEGMENT_CHUNKS;
 use crate::frame;
 use crate::reader::{ChunkReader, FrameBody, Tree, read_leaves};
-use crate::tree::{Content, Entry, Leaf, LeafBody, Location, NodeRef, Segment};
+use crate::tree::{CHAIN_MAX, Content, Entry, Leaf, LeafBody, Location, NodeRef, Segment};
 
 /// How a chunk is to be stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +42,16 @@ fn fate(leaf: &Leaf, before: Option<&Leaf>) -> Fate {
     }
     let is_living = |at: &Location| chain_before.iter().any(|before| is_same(at, before));
     if below.iter().all(is_living) { Fate::Own } else { Fate::New }
+}
+
+/// What becomes of a chunk of a backup in which something is stored anew. A record that stands on
+/// nothing may be smaller upon what the backup before has now, where that is another content.
+fn fate_when_due(leaf: &Leaf, before: Option<&Leaf>) -> Fate {
+    let fate = fate(leaf, before);
+    let (LeafBody::Stored { id, .. }, Some(before)) = (&leaf.body, before) else { return fate };
+    let LeafBody::Stored { id: before_id, .. } = &before.body else { return fate };
+    let may_stand = leaf.chain().len() == 1 && before.chain().len() < CHAIN_MAX && id != before_id;
+    if fate == Fate::Own && may_stand { Fate::New } else { fate }
 }
 
 /// The member at the same path in the backup before. Log has none: it is written once.
@@ -202,7 +212,7 @@ impl Feeder<'_> {
             .leaves
             .iter()
             .zip(&piece.before)
-            .map(|(leaf, before)| fate(leaf, before.as_ref()))
+            .map(|(leaf, before)| fate_when_due(leaf, before.as_ref()))
             .collect();
         // A segment of which every chunk stays as it is stays itself.
         let whole = piece.node.filter(|_| fates.iter().all(|fate| *fate == Fate::Own));
