@@ -8,7 +8,7 @@ use strongroom_core::Result;
 use strongroom_core::id::{ProjectId, UserId};
 use strongroom_core::time::to_micros;
 
-use crate::audit::{AuditEvent, audit_in_tx};
+use crate::audit::AuditEvent;
 use crate::fault::Fault;
 use crate::identity::{AccessKey, AccessKeyOwner, Role, project_id};
 use crate::row::Columns;
@@ -25,7 +25,7 @@ impl Catalog {
     ) -> Result<()> {
         writing!(self, |tx| {
             access_key_create_in_tx(tx, &self.inner, key, secret).await?;
-            audit_in_tx(tx, &self.inner, audit).await
+            tx.note(audit)
         })
     }
 
@@ -65,7 +65,7 @@ impl Catalog {
             let gone: Option<String> =
                 query_scalar(delete).bind(id).bind(project.as_str()).fetch_optional(&mut **tx).await?;
             if gone.is_some() {
-                audit_in_tx(tx, &self.inner, audit).await?;
+                tx.note(audit)?;
             }
             Ok(gone.is_some())
         })

@@ -6,16 +6,17 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use sqlx::any::AnyRow;
-use sqlx::query;
+use sqlx::{AnyConnection, query};
 use strongroom_core::id::ProjectId;
 use strongroom_core::time::to_micros;
 use strongroom_core::{Error, ErrorKind, Result};
 
+use crate::Catalog;
+use crate::dialect::{Dialect, Spelled};
 use crate::fault::Fault;
 use crate::identity::maybe_project_id;
 use crate::row::{Columns, to_json};
 use crate::transaction::{asking, reading, writing};
-use crate::{Catalog, Inner, Tx};
 
 /// Rows read at a time while the chain is checked.
 const VERIFY_PAGE_ROWS: i64 = 1_000;
@@ -54,7 +55,7 @@ pub struct AuditRecord {
 impl Catalog {
     /// Appends something that changed nothing else.
     pub async fn audit_note(&self, event: &AuditEvent) -> Result<()> {
-        writing!(self, |tx| audit_in_tx(tx, &self.inner, event).await)
+        writing!(self, |tx| tx.note(event))
     }
 
     /// The newest events of no project, newest first.
@@ -122,48 +123,56 @@ fn broken(sequence: i64) -> Error {
     .with_hint("Compare the catalog with an older copy of it; backups are not affected.")
 }
 
-/// Appends to the chain. Last in its transaction: the head is the row that everybody waits for.
-pub(crate) async fn audit_in_tx(tx: &mut Tx, inner: &Inner, event: &AuditEvent) -> Result<(), Fault> {
+/// Appends to the chain, in this order. Last in its transaction: the head is the row that everybody
+/// waits for.
+pub(crate) async fn append(
+    connection: &mut AnyConnection,
+    dialect: Dialect,
+    key: &[u8; 32],
+    links: &mut [Link],
+) -> Result<(), Fault> {
+    if links.is_empty() {
+        return Ok(());
+    }
     // The update takes the head's lock, so that two appenders cannot follow the same row.
     let head =
-        query("UPDATE audit_heads SET sequence = sequence + 1 WHERE id = 1 RETURNING sequence, digest")
-            .fetch_one(&mut **tx)
+        query("UPDATE audit_heads SET sequence = sequence + $1 WHERE id = 1 RETURNING sequence, digest")
+            .bind(i64::try_from(links.len()).map_err(Error::internal)?)
+            .fetch_one(&mut *connection)
             .await?;
-    let link = Link {
-        sequence: head.integer("sequence")?,
-        at: to_micros(event.at),
-        project_id: event.project_id.as_ref().map(|project| project.as_str().to_owned()),
-        actor: event.actor.clone(),
-        action: event.action.to_owned(),
-        object: event.object.clone(),
-        request_id: event.request_id.clone(),
-        detail: to_json(&event.detail)?,
-        previous: head.text("digest")?,
-    };
-    let digest = link.digest(&inner.audit_key)?;
-    query(
-        "INSERT INTO audit_events
-             (sequence, at, project_id, actor, action, object, request_id, detail, previous, digest)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
-    )
-    .bind(link.sequence)
-    .bind(link.at)
-    .bind(link.project_id)
-    .bind(link.actor)
-    .bind(link.action)
-    .bind(link.object)
-    .bind(link.request_id)
-    .bind(link.detail)
-    .bind(link.previous)
-    .bind(digest.as_str())
-    .execute(&mut **tx)
-    .await?;
-    query("UPDATE audit_heads SET digest = $1 WHERE id = 1").bind(digest).execute(&mut **tx).await?;
+    let last = head.integer("sequence")?;
+    let mut previous = head.text("digest")?;
+    for (link, sequence) in links.iter_mut().rev().zip((1..=last).rev()) {
+        link.sequence = sequence;
+    }
+    let mut rows = Vec::with_capacity(links.len());
+    for link in links {
+        link.previous = previous;
+        previous = link.digest(key)?;
+        rows.push(link.row(&previous));
+    }
+    query(dialect.spell(INSERT)).bind(to_json(&rows)?).execute(&mut *connection).await?;
+    query("UPDATE audit_heads SET digest = $1 WHERE id = 1").bind(previous).execute(connection).await?;
     Ok(())
 }
 
-/// What the digest of a row covers, in the forms it is stored in.
-struct Link {
+/// Any number of rows, as one document of arrays ([`Link::row`]).
+const INSERT: Spelled = Spelled {
+    sqlite: "INSERT INTO audit_events
+                 (sequence, at, project_id, actor, action, object, request_id, detail, previous, digest)
+             SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6,
+                 value ->> 7, value ->> 8, value ->> 9
+             FROM json_each($1)",
+    postgres: "INSERT INTO audit_events
+                   (sequence, at, project_id, actor, action, object, request_id, detail, previous, digest)
+               SELECT CAST(value ->> 0 AS BIGINT), CAST(value ->> 1 AS BIGINT), value ->> 2, value ->> 3,
+                   value ->> 4, value ->> 5, value ->> 6, value ->> 7, value ->> 8, value ->> 9
+               FROM json_array_elements(CAST($1 AS JSON))",
+};
+
+/// What the digest of a row covers, in the forms it is stored in. One that is noted has no place in the
+/// chain yet.
+pub(crate) struct Link {
     sequence: i64,
     at: i64,
     project_id: Option<String>,
@@ -176,6 +185,20 @@ struct Link {
 }
 
 impl Link {
+    pub(crate) fn noted(event: &AuditEvent) -> Result<Self> {
+        Ok(Self {
+            sequence: 0,
+            at: to_micros(event.at),
+            project_id: event.project_id.as_ref().map(|project| project.as_str().to_owned()),
+            actor: event.actor.clone(),
+            action: event.action.to_owned(),
+            object: event.object.clone(),
+            request_id: event.request_id.clone(),
+            detail: to_json(&event.detail)?,
+            previous: String::new(),
+        })
+    }
+
     fn from_row(row: &AnyRow) -> Result<Self, Fault> {
         Ok(Self {
             sequence: row.integer("sequence")?,
@@ -188,6 +211,21 @@ impl Link {
             detail: row.text("detail")?,
             previous: row.text("previous")?,
         })
+    }
+
+    fn row(&self, digest: &str) -> Value {
+        json!([
+            self.sequence,
+            self.at,
+            self.project_id,
+            self.actor,
+            self.action,
+            self.object,
+            self.request_id,
+            self.detail,
+            self.previous,
+            digest,
+        ])
     }
 
     /// A JSON array is unambiguous about where one field ends.

@@ -38,6 +38,15 @@ impl From<Fault> for Error {
 }
 
 impl Fault {
+    /// To be told to each who worked in a transaction that did not end.
+    pub(crate) fn shared(self) -> Arc<sqlx::Error> {
+        match self {
+            Self::Decided(error) => Arc::new(sqlx::Error::Decode(Box::new(error))),
+            Self::Sql(error) => Arc::new(error),
+            Self::Shared(error) => error,
+        }
+    }
+
     /// The database gave this transaction up for another one; all of it may be tried again.
     pub(crate) fn lost_a_race(&self) -> bool {
         let error = match self {
@@ -90,6 +99,10 @@ fn condition(error: &sqlx::Error) -> Condition {
             // SQLSTATE has five characters; SQLite's extended codes are at most four digits.
             if code.len() == 5 { postgres_condition(&code) } else { sqlite_condition(&code) }
         }
+        sqlx::Error::Decode(cause) => match cause.downcast_ref::<Error>().map(Error::kind) {
+            Some(ErrorKind::Damage) => Condition::Damaged,
+            _ => Condition::Other,
+        },
         _ => Condition::Other,
     }
 }

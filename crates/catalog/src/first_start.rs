@@ -10,7 +10,7 @@ use sqlx::{AnyConnection, Connection, Executor, query, query_scalar};
 use strongroom_core::{Error, ErrorKind, Result};
 
 use crate::access_key::access_key_create_in_tx;
-use crate::audit::{AuditEvent, audit_in_tx};
+use crate::audit::AuditEvent;
 use crate::dialect::{Dialect, TURN_LOCK, TURN_SETTINGS};
 use crate::fault::Fault;
 use crate::identity::{AccessKey, Project, Role, User, project_create_in_tx};
@@ -50,7 +50,7 @@ impl Catalog {
             access_key_create_in_tx(tx, &self.inner, rows.access_key, rows.access_secret).await?;
             setting_put_in_tx(tx, REPOSITORY_ID, rows.repository_id, now).await?;
             for event in rows.audit {
-                audit_in_tx(tx, &self.inner, event).await?;
+                tx.note(event)?;
             }
             Ok(())
         })

@@ -8,7 +8,7 @@ use strongroom_core::Result;
 use strongroom_core::id::{ProjectId, UserId};
 use strongroom_core::time::to_micros;
 
-use crate::audit::{AuditEvent, audit_in_tx};
+use crate::audit::AuditEvent;
 use crate::fault::{Fault, damaged};
 use crate::row::Columns;
 use crate::session::Bearer;
@@ -95,7 +95,7 @@ impl Catalog {
     pub async fn project_create(&self, project: &Project, audit: &AuditEvent) -> Result<()> {
         writing!(self, |tx| {
             project_create_in_tx(tx, project, audit.at).await?;
-            audit_in_tx(tx, &self.inner, audit).await
+            tx.note(audit)
         })
     }
 
@@ -123,7 +123,7 @@ impl Catalog {
             if gone.rows_affected() == 0 {
                 return Ok(Some(false));
             }
-            audit_in_tx(tx, &self.inner, audit).await?;
+            tx.note(audit)?;
             Ok(Some(true))
         })
     }

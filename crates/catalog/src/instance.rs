@@ -12,7 +12,7 @@ use strongroom_core::text::InstanceName;
 use strongroom_core::time::to_micros;
 use strongroom_core::{Error, ErrorKind, Result};
 
-use crate::audit::{AuditEvent, audit_in_tx};
+use crate::audit::AuditEvent;
 use crate::dialect::{Spelled, select_for_update};
 use crate::fault::{Fault, damaged};
 use crate::identity::project_id;
@@ -46,7 +46,7 @@ impl Catalog {
         let sealed = inner.sealer.seal(&place, password.expose_secret(), inner.random.as_ref())?;
         writing!(self, |tx| {
             insert_in_tx(tx, instance, &sealed).await?;
-            audit_in_tx(tx, inner, audit).await
+            tx.note(audit)
         })
     }
 
@@ -173,7 +173,7 @@ impl Catalog {
                 .bind(to_micros(now))
                 .execute(&mut **tx)
                 .await?;
-            audit_in_tx(tx, &self.inner, audit).await
+            tx.note(audit)
         })
     }
 }
@@ -186,11 +186,16 @@ pub(crate) async fn require_live_in_tx(
     id: &InstanceId,
 ) -> Result<(), Fault> {
     let lock = inner.dialect.spell(LOCK);
-    let state: Option<String> =
-        query_scalar(lock).bind(id.as_str()).bind(project.as_str()).fetch_optional(&mut **tx).await?;
-    match state.as_deref() {
-        None | Some("retired") => Err(not_found().into()),
-        Some(_) => Ok(()),
+    let found = query(lock).bind(id.as_str()).bind(project.as_str()).fetch_optional(&mut **tx).await?;
+    live(found.as_ref())?;
+    Ok(())
+}
+
+/// A row with the state of an instance, which must be there and not retired.
+pub(crate) fn live(found: Option<&AnyRow>) -> Result<&AnyRow, Fault> {
+    match found {
+        Some(row) if row.text("state")? != "retired" => Ok(row),
+        _ => Err(not_found().into()),
     }
 }
 

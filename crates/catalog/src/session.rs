@@ -8,7 +8,7 @@ use strongroom_core::id::{ProjectId, UserId};
 use strongroom_core::time::to_micros;
 
 use crate::Catalog;
-use crate::audit::{AuditEvent, audit_in_tx};
+use crate::audit::AuditEvent;
 use crate::fault::{Fault, damaged};
 use crate::identity::{Role, maybe_project_id};
 use crate::row::Columns;
@@ -91,7 +91,7 @@ impl Catalog {
             .bind(to_micros(session.expires))
             .execute(&mut **tx)
             .await?;
-            audit_in_tx(tx, &self.inner, audit).await
+            tx.note(audit)
         })
     }
 
@@ -127,7 +127,7 @@ impl Catalog {
     pub async fn session_revoke(&self, id: &str, audit: &AuditEvent) -> Result<()> {
         writing!(self, |tx| {
             query("DELETE FROM sessions WHERE id = $1 OR origin = $1").bind(id).execute(&mut **tx).await?;
-            audit_in_tx(tx, &self.inner, audit).await
+            tx.note(audit)
         })
     }
 }

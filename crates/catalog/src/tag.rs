@@ -9,7 +9,7 @@ use strongroom_core::Result;
 use strongroom_core::id::{InstanceId, ProjectId};
 use strongroom_core::tag::{TagChange, TagKey, TagValue, Tags};
 
-use crate::audit::{AuditEvent, audit_in_tx};
+use crate::audit::AuditEvent;
 use crate::fault::Fault;
 use crate::instance::require_live_in_tx;
 use crate::row::Columns;
@@ -61,7 +61,7 @@ impl Catalog {
                 put_in_tx(tx, project, instance, key, value).await?;
             }
             let detail = json!({ "before": told(&before), "after": told(&after) });
-            audit_in_tx(tx, &self.inner, &AuditEvent { detail, ..audit.clone() }).await?;
+            tx.note(&AuditEvent { detail, ..audit.clone() })?;
             Ok(after)
         })
     }

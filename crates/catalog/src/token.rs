@@ -7,7 +7,7 @@ use strongroom_core::Result;
 use strongroom_core::id::{ProjectId, UserId};
 use strongroom_core::time::to_micros;
 
-use crate::audit::{AuditEvent, audit_in_tx};
+use crate::audit::AuditEvent;
 use crate::fault::Fault;
 use crate::identity::{Role, project_id};
 use crate::row::Columns;
@@ -33,7 +33,7 @@ impl Catalog {
     pub async fn token_create(&self, token: &TokenRow, audit: &AuditEvent) -> Result<()> {
         writing!(self, |tx| {
             token_create_in_tx(tx, token).await?;
-            audit_in_tx(tx, &self.inner, audit).await
+            tx.note(audit)
         })
     }
 
@@ -85,7 +85,7 @@ impl Catalog {
                 query_scalar(delete).bind(id).bind(project.as_str()).fetch_optional(&mut **tx).await?;
             if gone.is_some() {
                 query("DELETE FROM sessions WHERE origin = $1").bind(id).execute(&mut **tx).await?;
-                audit_in_tx(tx, &self.inner, audit).await?;
+                tx.note(audit)?;
             }
             Ok(gone.is_some())
         })

@@ -4,18 +4,79 @@
 //! `writing!`, `reading!` and `asking!` are macros because a closure that borrows the transaction cannot yet be
 //! shown to be `Send`, and every future of this crate has to be.
 
+use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
-use sqlx::{Any, Transaction};
+use sqlx::{Any, AnyConnection, AnyPool, Transaction};
 use strongroom_core::{Error, Result};
 
 use crate::Catalog;
-use crate::dialect::ACQUIRE_TIMEOUT;
+use crate::audit::{self, AuditEvent, Link};
+use crate::dialect::{ACQUIRE_TIMEOUT, Dialect};
 use crate::fault::Fault;
 use crate::turns::Turn;
 
 /// A transaction; never leaves the crate. Dropping it undoes it.
-pub(crate) type Tx = Transaction<'static, Any>;
+pub(crate) struct Tx {
+    transaction: Transaction<'static, Any>,
+    dialect: Dialect,
+    audit_key: [u8; 32],
+    /// Appended to the audit chain at the end, all at once.
+    noted: Vec<Link>,
+}
+
+impl Tx {
+    pub(crate) async fn begin_write(
+        writers: &AnyPool,
+        dialect: Dialect,
+        audit_key: [u8; 32],
+    ) -> Result<Self, sqlx::Error> {
+        Ok(Self::new(writers.begin_with(dialect.begin_write()).await?, dialect, audit_key))
+    }
+
+    fn new(transaction: Transaction<'static, Any>, dialect: Dialect, audit_key: [u8; 32]) -> Self {
+        Self { transaction, dialect, audit_key, noted: Vec::new() }
+    }
+
+    /// What is done here, for the audit chain.
+    pub(crate) fn note(&mut self, event: &AuditEvent) -> Result<(), Fault> {
+        self.noted.push(Link::noted(event)?);
+        Ok(())
+    }
+
+    /// How much was noted until now.
+    pub(crate) fn noted(&self) -> usize {
+        self.noted.len()
+    }
+
+    /// For a savepoint that is undone: nothing of what was noted in it was done.
+    pub(crate) fn forget_from(&mut self, noted: usize) {
+        self.noted.truncate(noted);
+    }
+
+    pub(crate) async fn commit(mut self) -> Result<(), Fault> {
+        audit::append(&mut self.transaction, self.dialect, &self.audit_key, &mut self.noted).await?;
+        Ok(self.transaction.commit().await?)
+    }
+
+    pub(crate) async fn rollback(self) -> Result<(), sqlx::Error> {
+        self.transaction.rollback().await
+    }
+}
+
+impl Deref for Tx {
+    type Target = AnyConnection;
+
+    fn deref(&self) -> &AnyConnection {
+        &self.transaction
+    }
+}
+
+impl DerefMut for Tx {
+    fn deref_mut(&mut self) -> &mut AnyConnection {
+        &mut self.transaction
+    }
+}
 
 /// How often a transaction that lost a race against another one is begun.
 const TRIES_MAX: u32 = 3;
@@ -95,15 +156,18 @@ pub(crate) use {asking, reading, writing, writing_work};
 
 impl Catalog {
     pub(crate) async fn begin_write(&self) -> Result<Writing, Fault> {
-        let begin = self.inner.writers.begin_with(self.inner.dialect.begin_write());
-        match &self.inner.turns {
+        let inner = &self.inner;
+        let begin = Tx::begin_write(&inner.writers, inner.dialect, inner.audit_key);
+        match &inner.turns {
             Some(turns) => Ok(Writing::Turn(turns.take(ACQUIRE_TIMEOUT, begin).await?)),
             None => Ok(Writing::Alone(begin.await?)),
         }
     }
 
     pub(crate) async fn begin_read(&self) -> Result<Tx, Fault> {
-        Ok(self.inner.readers.begin_with(self.inner.dialect.begin_read()).await?)
+        let inner = &self.inner;
+        let transaction = inner.readers.begin_with(inner.dialect.begin_read()).await?;
+        Ok(Tx::new(transaction, inner.dialect, inner.audit_key))
     }
 }
 

@@ -31,7 +31,9 @@ struct Shared {
     tx: Tx,
     ended: watch::Sender<Option<Ended>>,
     /// Somebody works in it, or went away in the middle.
-    is_in_savepoint: bool,
+    is_worked_in: bool,
+    /// What was noted for the audit chain before the savepoint.
+    noted: usize,
     /// The database took it back by itself, as it does when its disk is full: nothing of it stands.
     is_lost: bool,
 }
@@ -53,12 +55,15 @@ impl Turns {
             .map_err(|_elapsed| sqlx::Error::PoolTimedOut)?;
         if let Some(shared) = place.as_mut() {
             shared.settle().await;
+            shared.open().await;
         }
         if let Some(lost) = place.take_if(|shared| shared.is_lost) {
             lost.end().await;
         }
         if place.is_none() {
-            *place = Some(Shared::new(begin.await?));
+            let mut shared = Shared::new(begin.await?);
+            query("SAVEPOINT turn").execute(&mut *shared.tx).await?;
+            *place = Some(shared);
             let turns = self.clone();
             tokio::spawn(async move {
                 let shared = turns.shared.lock().await.take();
@@ -69,39 +74,46 @@ impl Turns {
         }
         let mut turn = Turn { place };
         let shared = turn.shared()?;
-        shared.is_in_savepoint = true;
-        query("SAVEPOINT turn").execute(&mut *shared.tx).await?;
+        shared.is_worked_in = true;
+        shared.noted = shared.tx.noted();
         Ok(turn)
     }
 }
 
 impl Shared {
     fn new(tx: Tx) -> Self {
-        Self { tx, ended: watch::Sender::new(None), is_in_savepoint: false, is_lost: false }
+        Self { tx, ended: watch::Sender::new(None), is_worked_in: false, noted: 0, is_lost: false }
     }
 
     /// Undoes what somebody left in the middle.
     async fn settle(&mut self) {
-        if self.is_in_savepoint && !self.is_lost {
-            let undone = async {
-                query("ROLLBACK TO turn").execute(&mut *self.tx).await?;
-                query("RELEASE turn").execute(&mut *self.tx).await
-            };
-            self.is_lost = undone.await.is_err();
+        if self.is_worked_in && !self.is_lost {
+            self.is_lost = query("ROLLBACK TO turn").execute(&mut *self.tx).await.is_err();
+            self.tx.forget_from(self.noted);
         }
-        self.is_in_savepoint = false;
+        self.is_worked_in = false;
+    }
+
+    /// A savepoint for the next one. There is none to give up when the database took all of it back.
+    async fn open(&mut self) {
+        if !self.is_lost {
+            self.is_lost = query("RELEASE turn; SAVEPOINT turn").execute(&mut *self.tx).await.is_err();
+        }
     }
 
     async fn end(mut self) {
         self.settle().await;
+        if !self.is_lost {
+            self.is_lost = query("RELEASE turn").execute(&mut *self.tx).await.is_err();
+        }
         let ended = if self.is_lost {
             // What cannot be undone now is undone by the drop; there is nothing left to lose.
             let _ = self.tx.rollback().await;
-            Err(sqlx::Error::BeginFailed)
+            Err(Arc::new(sqlx::Error::BeginFailed))
         } else {
-            self.tx.commit().await
+            self.tx.commit().await.map_err(Fault::shared)
         };
-        self.ended.send_replace(Some(ended.map_err(Arc::new)));
+        self.ended.send_replace(Some(ended));
     }
 }
 
@@ -125,11 +137,7 @@ impl Turn {
                 return Err(fault);
             }
         };
-        if let Err(error) = query("RELEASE turn").execute(&mut *shared.tx).await {
-            shared.is_lost = true;
-            return Err(error.into());
-        }
-        shared.is_in_savepoint = false;
+        shared.is_worked_in = false;
         let mut ended = shared.ended.subscribe();
         drop(self);
         let ended = ended.wait_for(Option::is_some).await.map_err(|_gone| sqlx::Error::WorkerCrashed)?;
@@ -147,6 +155,7 @@ mod tests {
     use sqlx::AnyPool;
 
     use super::*;
+    use crate::audit::AuditEvent;
     use crate::dialect::Dialect;
 
     const TIMEOUT: Duration = Duration::from_secs(30);
@@ -164,6 +173,7 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let url = format!("sqlite://{}", folder.path().join("catalog.db").display());
             let (writers, readers) = Dialect::Sqlite.connect(&url).await.unwrap();
+            crate::migration::run(&writers).await.unwrap();
             query("CREATE TABLE notes (note INTEGER PRIMARY KEY)").execute(&writers).await.unwrap();
             let begun = AtomicU32::new(0);
             Arc::new(Self { writers, readers, turns: Turns::default(), begun, _folder: folder })
@@ -172,7 +182,7 @@ mod tests {
         async fn take(&self) -> Result<Turn, Fault> {
             let begin = async {
                 self.begun.fetch_add(1, Ordering::Relaxed);
-                self.writers.begin_with("BEGIN IMMEDIATE").await
+                Tx::begin_write(&self.writers, Dialect::Sqlite, [0; 32]).await
             };
             self.turns.take(TIMEOUT, begin).await
         }
@@ -218,6 +228,51 @@ mod tests {
         assert_eq!(ends, [true, false, true], "the second one's row exists already");
         assert_eq!(file.notes().await, [0, 1, 2]);
         assert!(file.begun.load(Ordering::Relaxed) <= 2, "four writers, and no transaction for each");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn i10_what_was_undone_is_not_in_the_audit_chain() {
+        fn did(turn: &mut Turn, what: &str) -> Result<(), Fault> {
+            let event = AuditEvent {
+                at: jiff::Timestamp::UNIX_EPOCH,
+                project_id: None,
+                actor: "somebody".to_owned(),
+                action: "note.write",
+                object: what.to_owned(),
+                request_id: None,
+                detail: serde_json::Value::Null,
+            };
+            turn.tx()?.note(&event)
+        }
+        let file = File::new().await;
+        let mut first = file.take().await.unwrap();
+        insert(&mut first, 0).await.unwrap();
+        did(&mut first, "first").unwrap();
+        let others: Vec<_> = ["undone", "left", "last"]
+            .into_iter()
+            .map(|what| {
+                let file = file.clone();
+                tokio::spawn(async move {
+                    let mut turn = file.take().await.unwrap();
+                    did(&mut turn, what).unwrap();
+                    match what {
+                        "undone" => {
+                            let twice = insert(&mut turn, 0).await;
+                            assert!(turn.conclude(twice).await.is_err());
+                        }
+                        "left" => drop(turn),
+                        _ => turn.conclude(Ok(())).await.unwrap(),
+                    }
+                })
+            })
+            .collect();
+        first.conclude(Ok(())).await.unwrap();
+        for other in others {
+            other.await.unwrap();
+        }
+        let select = "SELECT object FROM audit_events ORDER BY sequence";
+        let told: Vec<String> = sqlx::query_scalar(select).fetch_all(&file.readers).await.unwrap();
+        assert_eq!(told, ["first", "last"]);
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -9,7 +9,7 @@ use strongroom_core::time::to_micros;
 
 use jiff::Timestamp;
 
-use crate::audit::{AuditEvent, audit_in_tx};
+use crate::audit::AuditEvent;
 use crate::fault::Fault;
 use crate::identity::{Assignment, Role, User, project_from_row};
 use crate::row::Columns;
@@ -20,7 +20,7 @@ impl Catalog {
     pub async fn user_create(&self, user: &User, audit: &AuditEvent) -> Result<()> {
         writing!(self, |tx| {
             user_create_in_tx(tx, user, audit.at).await?;
-            audit_in_tx(tx, &self.inner, audit).await
+            tx.note(audit)
         })
     }
 
@@ -65,7 +65,7 @@ impl Catalog {
                 return Ok(false);
             }
             query("DELETE FROM sessions WHERE user_id = $1").bind(id.as_str()).execute(&mut **tx).await?;
-            audit_in_tx(tx, &self.inner, audit).await?;
+            tx.note(audit)?;
             Ok(true)
         })
     }
@@ -83,7 +83,7 @@ impl Catalog {
             }
             let gone = query("DELETE FROM users WHERE id = $1").bind(id.as_str()).execute(&mut **tx).await?;
             if gone.rows_affected() > 0 {
-                audit_in_tx(tx, &self.inner, audit).await?;
+                tx.note(audit)?;
             }
             Ok(gone.rows_affected() > 0)
         })
@@ -99,7 +99,7 @@ impl Catalog {
     ) -> Result<()> {
         writing!(self, |tx| {
             role_assign_in_tx(tx, user, project, role, audit.at).await?;
-            audit_in_tx(tx, &self.inner, audit).await
+            tx.note(audit)
         })
     }
 
@@ -114,7 +114,7 @@ impl Catalog {
             let delete = "DELETE FROM role_assignments WHERE user_id = $1 AND project_id = $2";
             let gone = query(delete).bind(user.as_str()).bind(project.as_str()).execute(&mut **tx).await?;
             if gone.rows_affected() > 0 {
-                audit_in_tx(tx, &self.inner, audit).await?;
+                tx.note(audit)?;
             }
             Ok(gone.rows_affected() > 0)
         })

@@ -11,7 +11,7 @@ use strongroom_core::time::to_micros;
 use strongroom_core::verification::Verification;
 
 use crate::Catalog;
-use crate::audit::{AuditEvent, audit_in_tx};
+use crate::audit::AuditEvent;
 use crate::fault::fenced;
 use crate::job::end_in_tx;
 use crate::row::to_json;
@@ -47,7 +47,7 @@ impl Catalog {
             .bind(verification.drill.as_ref().map(to_json).transpose()?)
             .execute(&mut **tx)
             .await?;
-            audit_in_tx(tx, &self.inner, audit).await
+            tx.note(audit)
         })
     }
 }

@@ -11,7 +11,7 @@ use strongroom_core::logs::LogPoint;
 use strongroom_core::size::ByteSize;
 use strongroom_core::time::to_micros;
 
-use crate::audit::{AuditEvent, audit_in_tx};
+use crate::audit::AuditEvent;
 use crate::fault::{Fault, fenced};
 use crate::job::end_in_tx;
 use crate::row::{to_integer, to_json};
@@ -46,7 +46,7 @@ impl Catalog {
         writing!(self, |tx| {
             end_in_tx(tx, fence, JobState::Succeeded, Some(&result), None, published.finished).await?;
             complete_in_tx(tx, id, &fence.job_id, published).await?;
-            audit_in_tx(tx, &self.inner, audit).await
+            tx.note(audit)
         })
     }
 }

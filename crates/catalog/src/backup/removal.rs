@@ -10,7 +10,7 @@ use strongroom_core::job::{Fence, Job, JobKind, JobState};
 use strongroom_core::time::to_micros;
 use strongroom_core::{Error, ErrorKind, Result};
 
-use crate::audit::{AuditEvent, audit_in_tx};
+use crate::audit::AuditEvent;
 use crate::dialect::{Spelled, select_for_update};
 use crate::fault::{Fault, fenced};
 use crate::identity::project_id;
@@ -71,7 +71,7 @@ impl Catalog {
                 .bind(next.word())
                 .execute(&mut **tx)
                 .await?;
-            audit_in_tx(tx, &self.inner, audit).await?;
+            tx.note(audit)?;
             Ok(DeleteAdmitted { job_id: job.id.clone() })
         })
     }
@@ -96,7 +96,7 @@ impl Catalog {
                 return Err(fenced());
             }
             erase_in_tx(tx, id, &found).await?;
-            audit_in_tx(tx, &self.inner, audit).await
+            tx.note(audit)
         })
     }
 
@@ -125,7 +125,7 @@ impl Catalog {
             found.state.transition(BackupEvent::DeleteAsked)?;
             refuse_held_in_tx(tx, id).await?;
             erase_in_tx(tx, id, &found).await?;
-            audit_in_tx(tx, &self.inner, audit).await?;
+            tx.note(audit)?;
             Ok(true)
         })
     }

@@ -12,7 +12,7 @@ use strongroom_core::{Error, ErrorKind, Result};
 use super::lease::retry_in_tx;
 use super::sweep::follow_in_tx;
 use super::{fenced_query, job_columns, job_from_row, of_fence};
-use crate::audit::{AuditEvent, audit_in_tx};
+use crate::audit::AuditEvent;
 use crate::backup::fail_in_tx;
 use crate::dialect::{Spelled, select_for_update};
 use crate::fault::{Fault, damaged, fenced};
@@ -63,7 +63,7 @@ impl Catalog {
                 return Err(Error::internal("backups and deletes succeed together with their backup").into());
             }
             follow_up_in_tx(tx, &self.inner, &ended, now).await?;
-            audit_in_tx(tx, &self.inner, audit).await
+            tx.note(audit)
         })
     }
 
@@ -84,14 +84,14 @@ impl Catalog {
             if held_kind_in_tx(tx, &self.inner, fence).await? == JobKind::Delete {
                 let run_at = now.saturating_add(DELETE_RETRY_DELAY).map_err(Error::internal)?;
                 retry_in_tx(tx, fence, run_at, Some(failure), true).await?;
-                return audit_in_tx(tx, &self.inner, audit).await;
+                return tx.note(audit);
             }
             let ended = end_in_tx(tx, fence, state, None, Some(failure), now).await?;
             if let (JobKind::Backup, Some(backup)) = (ended.kind, &ended.backup_id) {
                 fail_in_tx(tx, backup, &fence.job_id, failure, now).await?;
             }
             follow_up_in_tx(tx, &self.inner, &ended, now).await?;
-            audit_in_tx(tx, &self.inner, audit).await
+            tx.note(audit)
         })
     }
 
@@ -159,7 +159,7 @@ impl Catalog {
                 query(mark).bind(id.as_str()).bind(to_micros(now)).execute(&mut **tx).await?;
                 tell_workers_in_tx(tx, &self.inner).await?;
             }
-            audit_in_tx(tx, &self.inner, audit).await?;
+            tx.note(audit)?;
             Ok(CancelAsked { ended })
         })
     }

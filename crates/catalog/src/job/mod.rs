@@ -16,7 +16,7 @@ use strongroom_core::job::{Fence, Job, JobKind, JobState, JobStep, LeaseEpoch};
 use strongroom_core::time::to_micros;
 use strongroom_core::{Error, ErrorKind, Result};
 
-use crate::audit::{AuditEvent, audit_in_tx};
+use crate::audit::AuditEvent;
 use crate::dialect::{Spelled, select_for_update};
 use crate::fault::{Fault, damaged};
 use crate::hints::tell_workers_in_tx;
@@ -38,13 +38,21 @@ macro_rules! job_columns {
          taken_over, attempts, run_at, created, started, finished, progress, cancel_asked, failure"
     };
 }
+macro_rules! insert_job {
+    () => {
+        "INSERT INTO jobs
+             (id, project_id, kind, state, backup_id, instance_id, input, epoch, taken_over, leases_lost,
+              attempts, run_at, created, progress, cancel_asked)
+         VALUES ($1, $2, $3, 'ready', $4, $5, $6, 0, 0, 0, 0, $7, $8, $9, 0)"
+    };
+}
 /// Who may change a leased job: its claim, and nobody else. Takes $1, $2 and $3.
 macro_rules! of_fence {
     () => {
         " WHERE id = $1 AND epoch = $2 AND worker_id = $3 AND state = 'leased'"
     };
 }
-pub(crate) use {job_columns, of_fence};
+pub(crate) use {insert_job, job_columns, of_fence};
 
 /// Which jobs to list.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -74,7 +82,7 @@ impl Catalog {
                 require_completed(state.as_deref())?;
             }
             insert_in_tx(tx, &self.inner, job).await?;
-            audit_in_tx(tx, &self.inner, audit).await
+            tx.note(audit)
         })
     }
 
@@ -183,15 +191,6 @@ fn require_completed(state: Option<&str>) -> Result<()> {
     }
 }
 
-macro_rules! insert_job {
-    () => {
-        "INSERT INTO jobs
-             (id, project_id, kind, state, backup_id, instance_id, input, epoch, taken_over, leases_lost,
-              attempts, run_at, created, progress, cancel_asked)
-         VALUES ($1, $2, $3, 'ready', $4, $5, $6, 0, 0, 0, 0, $7, $8, $9, 0)"
-    };
-}
-
 pub(crate) async fn insert_in_tx(tx: &mut Tx, inner: &Inner, job: &Job) -> Result<(), Fault> {
     insert_by_in_tx(tx, inner, job, insert_job!()).await
 }
@@ -202,10 +201,19 @@ async fn insert_if_free_in_tx(tx: &mut Tx, inner: &Inner, job: &Job) -> Result<(
 }
 
 async fn insert_by_in_tx(tx: &mut Tx, inner: &Inner, job: &Job, insert: &'static str) -> Result<(), Fault> {
+    bound(query(insert), job)?.execute(&mut **tx).await?;
+    tell_workers_in_tx(tx, inner).await
+}
+
+/// With the values of [`insert_job`], nine of them.
+pub(crate) fn bound<'q>(
+    insert: Query<'q, Any, AnyArguments>,
+    job: &'q Job,
+) -> Result<Query<'q, Any, AnyArguments>, Fault> {
     if job.state != JobState::Ready {
         return Err(Error::internal("a job begins ready").into());
     }
-    query(insert)
+    Ok(insert
         .bind(job.id.as_str())
         .bind(job.project_id.as_ref().map(ProjectId::as_str))
         .bind(job.kind.word())
@@ -214,10 +222,7 @@ async fn insert_by_in_tx(tx: &mut Tx, inner: &Inner, job: &Job, insert: &'static
         .bind(to_json(&job.input)?)
         .bind(to_micros(job.run_at))
         .bind(to_micros(job.created))
-        .bind(to_json(&job.progress)?)
-        .execute(&mut **tx)
-        .await?;
-    tell_workers_in_tx(tx, inner).await
+        .bind(to_json(&job.progress)?))
 }
 
 /// A statement whose first three parameters are the fence.

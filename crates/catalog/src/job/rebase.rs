@@ -7,7 +7,7 @@ use strongroom_core::job::Fence;
 
 use super::{fenced_query, of_fence};
 use crate::Catalog;
-use crate::audit::{AuditEvent, audit_in_tx};
+use crate::audit::AuditEvent;
 use crate::fault::{damaged, fenced};
 use crate::transaction::writing;
 
@@ -50,7 +50,7 @@ impl Catalog {
                 .execute(&mut **tx)
                 .await?;
             if moved.rows_affected() == 1 {
-                audit_in_tx(tx, &self.inner, audit).await?;
+                tx.note(audit)?;
             }
             let select = "SELECT COALESCE(attempt_id, '') FROM backups WHERE id = $1";
             let now: Option<String> =

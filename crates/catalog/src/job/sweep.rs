@@ -12,7 +12,7 @@ use strongroom_core::time::to_micros;
 use strongroom_core::{Error, Result};
 
 use super::{fenced_query, insert_if_free_in_tx, insert_in_tx, of_fence};
-use crate::audit::{AuditEvent, audit_in_tx};
+use crate::audit::AuditEvent;
 use crate::fault::{Fault, fenced};
 use crate::hints::tell_workers_in_tx;
 use crate::row::{Columns, to_json};
@@ -57,7 +57,7 @@ impl Catalog {
                 insert_in_tx(tx, &self.inner, job).await?;
                 job.id.clone()
             };
-            audit_in_tx(tx, &self.inner, audit).await?;
+            tx.note(audit)?;
             Ok(id)
         })
     }

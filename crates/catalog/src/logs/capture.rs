@@ -10,7 +10,7 @@ use strongroom_core::id::{InstanceId, JobId, ProjectId, WorkerId};
 use strongroom_core::job::{Fence, Job, LeaseEpoch};
 use strongroom_core::time::to_micros;
 
-use crate::audit::{AuditEvent, audit_in_tx};
+use crate::audit::AuditEvent;
 use crate::backup::{admit_in_tx, check_admission};
 use crate::dialect::{Spelled, skipping_locked};
 use crate::fault::{Fault, fenced};
@@ -137,7 +137,7 @@ impl Catalog {
         writing!(self, |tx| {
             let delete = concat!("DELETE FROM log_captures", of_claim!(), " AND ending IS NOT NULL");
             changed(tx, claimed(delete, fence)).await?;
-            audit_in_tx(tx, &self.inner, audit).await
+            tx.note(audit)
         })
     }
 
@@ -146,7 +146,7 @@ impl Catalog {
         writing!(self, |tx| {
             let update = concat!("UPDATE log_captures SET retained_bytes = 0", of_claim!());
             changed(tx, claimed(update, fence)).await?;
-            audit_in_tx(tx, &self.inner, audit).await
+            tx.note(audit)
         })
     }
 

@@ -15,7 +15,7 @@ use strongroom_core::logs::{HeldLog, LogPoint, LogPosition, LogRange, LogStreamI
 use strongroom_core::time::to_micros;
 use strongroom_core::{Error, ErrorKind, Result};
 
-use crate::audit::{AuditEvent, audit_in_tx};
+use crate::audit::AuditEvent;
 use crate::fault::{Fault, damaged};
 use crate::hints::tell_workers_in_tx;
 use crate::instance::require_live_in_tx;
@@ -74,7 +74,7 @@ impl Catalog {
             .execute(&mut **tx)
             .await?;
             tell_workers_in_tx(tx, &self.inner).await?;
-            audit_in_tx(tx, &self.inner, audit).await
+            tx.note(audit)
         })
     }
 
@@ -96,7 +96,7 @@ impl Catalog {
                 return Ok(());
             }
             tell_workers_in_tx(tx, &self.inner).await?;
-            audit_in_tx(tx, &self.inner, audit).await
+            tx.note(audit)
         })
     }
 

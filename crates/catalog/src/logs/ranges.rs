@@ -10,7 +10,7 @@ use strongroom_core::{Result, limits};
 
 use super::capture::{changed, claimed, of_claim};
 use super::{held_in_tx, told_gap};
-use crate::audit::{AuditEvent, audit_in_tx};
+use crate::audit::AuditEvent;
 use crate::fault::Fault;
 use crate::logs::point_from_row;
 use crate::row::to_integer;
@@ -57,7 +57,7 @@ impl Catalog {
             let Some(reason) = begun.gap else { return Ok(()) };
             let from = begun.ranges.last().map(|range| range.until);
             let detail = told_gap(&begun.stream.id, from, begun.from, reason);
-            audit_in_tx(tx, &self.inner, &AuditEvent { detail, ..audit.clone() }).await
+            tx.note(&AuditEvent { detail, ..audit.clone() })
         })
     }
 

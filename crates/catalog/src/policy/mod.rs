@@ -13,7 +13,7 @@ use strongroom_core::id::{BackupId, InstanceId, ProjectId};
 use strongroom_core::policy::{BackupPolicy, Keep, PolicyChange, Schedule, StartWindow, Weekdays};
 use strongroom_core::time::to_micros;
 
-use crate::audit::{AuditEvent, audit_in_tx};
+use crate::audit::AuditEvent;
 use crate::dialect::{Spelled, select_for_update};
 use crate::fault::{Fault, damaged};
 use crate::identity::project_id;
@@ -124,7 +124,7 @@ impl Catalog {
             };
             put_in_tx(tx, &row).await?;
             let detail = json!({ "before": told(&held), "after": told(&row.policy) });
-            audit_in_tx(tx, &self.inner, &AuditEvent { detail, ..audit.clone() }).await?;
+            tx.note(&AuditEvent { detail, ..audit.clone() })?;
             Ok(row)
         })
     }

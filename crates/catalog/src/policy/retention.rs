@@ -16,7 +16,7 @@ use strongroom_core::verification::Level;
 use strongroom_core::{Result, limits};
 
 use super::{OF_INSTANCE, PolicyRow, lock_in_tx, policy_from_row};
-use crate::audit::{AuditEvent, audit_in_tx};
+use crate::audit::AuditEvent;
 use crate::dialect::{Spelled, select_for_update};
 use crate::fault::{Fault, damaged};
 use crate::row::Columns;
@@ -125,7 +125,7 @@ impl Catalog {
                     request_id: None,
                     detail: json!({ "keep_days": row.policy.keep().days() }),
                 };
-                audit_in_tx(tx, &self.inner, &audit).await?;
+                tx.note(&audit)?;
             }
             Ok(expired)
         })
