@@ -284,7 +284,7 @@ async fn a25_a_tenant_that_asks_for_everything_at_once_waits_for_itself() {
     let mut asked = tokio::task::JoinSet::new();
     for number in 0..6 {
         let body = format!(
-            r#"{{"name":"{number}","engine":"postgresql","host":"127.0.0.1","port":5432,"user":"slow","password":""}}"#
+            r#"{{"name":"source-{number}","engine":"postgresql","host":"127.0.0.1","port":5432,"user":"slow","password":""}}"#
         );
         let ask = Ask::post("/strongroom/v1/instances", body).token(&room.theirs.admin());
         let addr = room.addr;
@@ -296,7 +296,8 @@ async fn a25_a_tenant_that_asks_for_everything_at_once_waits_for_itself() {
         assert_eq!(room.ask(Ask::get(&room.ours.v1("/backups"))).await.status, 200);
     }
     let took = began.elapsed();
-    assert!(asked.try_join_next().is_none(), "all of theirs are at work or wait, after {took:?}");
+    let early = asked.try_join_next();
+    assert!(early.is_none(), "all of theirs are at work or wait, after {took:?}: {early:?}");
     for status in asked.join_all().await {
         assert_eq!(status, 201, "whoever waits has its turn");
     }

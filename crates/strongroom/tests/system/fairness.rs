@@ -38,19 +38,25 @@ impl Caller {
     fn ask(&mut self) -> Duration {
         let began = Instant::now();
         self.stream.get_mut().write_all(self.request.as_bytes()).unwrap();
-        let (mut length, mut line) = (0, String::new());
-        self.stream.read_line(&mut line).unwrap();
-        assert!(line.starts_with("HTTP/1.1 200 "), "{line}");
-        while line != "\r\n" {
-            line.clear();
-            self.stream.read_line(&mut line).unwrap();
-            if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length: ") {
-                length = value.trim().parse().unwrap();
+        let status = self.line();
+        assert!(status.starts_with("HTTP/1.1 200 "), "{status}");
+        while !self.line().is_empty() {}
+        // The answers asked for here come in pieces, the last of which is empty.
+        loop {
+            let line = self.line();
+            let length = usize::from_str_radix(&line, 16).unwrap_or_else(|_| panic!("{line}"));
+            let mut piece = vec![0; length + 2];
+            self.stream.read_exact(&mut piece).unwrap();
+            if length == 0 {
+                return began.elapsed();
             }
         }
-        let mut body = vec![0; length];
-        self.stream.read_exact(&mut body).unwrap();
-        began.elapsed()
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.stream.read_line(&mut line).unwrap();
+        line.trim_end().to_owned()
     }
 }
 
