@@ -156,6 +156,15 @@ pub trait LogSink {
     /// The streams that are held, each with the newest range of it.
     fn held(&mut self) -> Result<Vec<(LogStream, LogRange)>>;
 
+    /// Log of a stream as it is held, in its order, each piece with its place: for an engine that finds in
+    /// it where to go on.
+    fn read(
+        &mut self,
+        stream: &LogStreamId,
+        range: LogRange,
+        take: &mut dyn FnMut(LogPosition, &[u8]) -> Result<()>,
+    ) -> Result<()>;
+
     /// From now on bytes of this stream follow, from here on. When that is not where the newest range of
     /// the stream ends, a new range begins, at the beginning of a file; `gap` says why.
     fn begin(&mut self, stream: &LogStream, from: LogPosition, gap: Option<&str>) -> Result<()>;

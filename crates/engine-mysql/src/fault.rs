@@ -108,6 +108,7 @@ pub(crate) mod code {
     pub(crate) const TABLE_ACCESS_DENIED: u32 = 1142;
     pub(crate) const TOO_MANY_USER_CONNECTIONS: u32 = 1203;
     pub(crate) const RIGHT_MISSING: u32 = 1227;
+    pub(crate) const LOG_NOT_READABLE: u32 = 1236;
     pub(crate) const INTERRUPTED: u32 = 1317;
     pub(crate) const ACCESS_DENIED_NO_PASSWORD: u32 = 1698;
     pub(crate) const PASSWORD_MUST_CHANGE: u32 = 1820;

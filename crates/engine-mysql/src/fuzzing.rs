@@ -4,6 +4,7 @@
 use crate::backup::fuzzing as backup;
 use crate::clone::fuzzing as clone;
 use crate::connection::fuzzing as connection;
+use crate::logs::fuzzing as logs;
 
 /// Every target by its name.
 pub const TARGETS: &[strongroom_core::fuzzing::Target] = &[
@@ -11,6 +12,7 @@ pub const TARGETS: &[strongroom_core::fuzzing::Target] = &[
     ("mysql-file-names", backup::file_names),
     ("mysql-greeting", connection::greeting),
     ("mysql-introduction", clone::introduction),
+    ("mysql-log", logs::log),
     ("mysql-packets", connection::packets),
     ("mysql-server-values", crate::server::fuzzing::values),
 ];
@@ -21,5 +23,6 @@ pub const SEEDS: &[strongroom_core::fuzzing::Seed] = &[
     ("mysql-file-names", "table", backup::table_file),
     ("mysql-greeting", "mysql", connection::good_greeting),
     ("mysql-introduction", "short", clone::short_introduction),
+    ("mysql-log", "whole", logs::whole_log),
     ("mysql-packets", "rows", connection::some_rows),
 ];

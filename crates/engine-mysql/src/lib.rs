@@ -13,6 +13,7 @@ mod fault;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+mod logs;
 mod page;
 mod probe;
 mod remedy;
@@ -20,13 +21,15 @@ mod restore;
 mod server;
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 
 use strongroom_core::Result;
 use strongroom_core::engine::{
-    BackupFacts, BackupOrder, BackupSink, CancelToken, DrillOrder, DrillReport, Engine, EngineKind, Probe,
-    RestoreOrder, RestoredTree, Source, StartedServer, Tablespace,
+    BackupFacts, BackupOrder, BackupSink, CancelToken, CheckLine, DrillOrder, DrillReport, Engine,
+    EngineKind, Probe, RestoreOrder, RestoredTree, Source, StartedServer, Tablespace,
 };
+use strongroom_core::logs::{LogOrder, LogSink};
 
 use crate::facts::MySqlFacts;
 
@@ -45,6 +48,19 @@ impl Engine for MySqlEngine {
 
     fn backup(&self, order: &BackupOrder<'_>, sink: &dyn BackupSink) -> Result<BackupFacts> {
         backup::run(order, sink)
+    }
+
+    fn capture_logs(&self, order: &LogOrder<'_>, sink: &mut dyn LogSink) -> Result<Infallible> {
+        logs::capture(order, sink)
+    }
+
+    /// The server keeps nothing for a capture.
+    fn release_logs(&self, _source: &Source, _owner: &str, _cancel: &CancelToken) -> Result<()> {
+        Ok(())
+    }
+
+    fn probe_logs(&self, source: &Source, cancel: &CancelToken) -> Result<Vec<CheckLine>> {
+        logs::probe(source, cancel)
     }
 
     /// Files from outside the data directory have a place inside it.

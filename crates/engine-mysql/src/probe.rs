@@ -18,6 +18,10 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Connections that one backup takes.
 const CONNECTIONS_NEEDED: u32 = 2;
 
+/// Switches GTIDs on, without a restart.
+pub(crate) const GTIDS_ON: &str = "SET PERSIST enforce_gtid_consistency = ON; SET PERSIST gtid_mode = OFF_PERMISSIVE; \
+     SET PERSIST gtid_mode = ON_PERMISSIVE; SET PERSIST gtid_mode = ON;";
+
 pub(crate) fn run(source: &Source, cancel: &CancelToken) -> Result<Probe> {
     let watch = Watch::new(cancel).with_deadline(PROBE_TIMEOUT);
     let mut check = Check { source, watch, identity: None, lines: Vec::new() };
@@ -214,11 +218,7 @@ impl Check<'_> {
             ok("gtid_mode", mode)
         } else {
             CheckLine {
-                remedy: Some(
-                    "SET PERSIST enforce_gtid_consistency = ON; SET PERSIST gtid_mode = OFF_PERMISSIVE; \
-                     SET PERSIST gtid_mode = ON_PERMISSIVE; SET PERSIST gtid_mode = ON;"
-                        .to_owned(),
-                ),
+                remedy: Some(GTIDS_ON.to_owned()),
                 why: Some("Without it a copy does not say which transactions it holds.".to_owned()),
                 ..warning("gtid_mode", mode, "ON")
             }

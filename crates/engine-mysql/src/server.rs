@@ -45,7 +45,9 @@ impl Version {
 }
 
 /// Variables that a restore needs, that explain a backup, or that must be equal on the target.
-const RECORDED: [&str; 35] = [
+const RECORDED: [&str; 37] = [
+    "binlog_checksum",
+    "binlog_encryption",
     "binlog_format",
     "binlog_row_image",
     "character_set_server",

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use strongroom_core::engine::{BackupFacts, BackupOrder, BackupSink, PageDamage, SourceIdentity};
+use strongroom_core::logs::LogPoint;
 use strongroom_core::parent::Reading;
 use strongroom_core::{Error, ErrorKind};
 
@@ -20,6 +21,7 @@ use crate::clone::{Donor, Introduction, Outcome, Stages, StateDescriptor};
 use crate::connection::{Connection, Watch};
 use crate::facts::{FACTS_FORMAT, GtidFacts, MySqlFacts};
 use crate::fault::{Fault, Result};
+use crate::logs;
 use crate::page::PageFindings;
 use crate::server::{self, Settings};
 
@@ -82,6 +84,7 @@ struct Survey {
     server_version: String,
     persisted: Option<std::collections::BTreeMap<String, String>>,
     elsewhere: Elsewhere,
+    log: Option<LogPoint>,
     gtid_before: String,
     began_s: i64,
 }
@@ -95,7 +98,10 @@ impl Survey {
         let elsewhere = elsewhere::look(&mut connection, watch)?;
         let persisted = server::persisted(&mut connection, watch)?;
         let began_s = server::now_s(&mut connection, watch)?;
+        // Before the set: what is in no file from this one on is in the set.
+        let log = logs::point(&mut connection, &settings, watch)?;
         let survey = Self {
+            log,
             identity,
             server_version: connection.greeting()?.version_text.clone(),
             settings,
@@ -146,7 +152,7 @@ impl Survey {
             warnings,
             damage,
             reading: Reading::full("MySQL sends everything, every time"),
-            log: None,
+            log: self.log,
         })
     }
 }

@@ -13,7 +13,7 @@ const INBOX_SIZE_BYTES: usize = 512 * 1024;
 const PACKET_SIZE_BYTES_MAX: usize = 4 * 1024 * 1024 + 64 * 1024;
 
 /// Length and number.
-const HEADER_SIZE_BYTES: usize = 4;
+pub(super) const HEADER_SIZE_BYTES: usize = 4;
 
 /// Where a complete packet lies in the inbox.
 #[derive(Debug, Clone)]
@@ -67,7 +67,24 @@ impl Inbox {
         &self.bytes[envelope.body]
     }
 
-    fn make_room(&mut self, needed: usize) {
+    /// What came and was not taken yet.
+    pub(super) fn waiting(&self) -> &[u8] {
+        &self.bytes[self.start..self.end]
+    }
+
+    /// Takes so many bytes, which are there.
+    pub(super) fn skip(&mut self, count: usize) -> Range<usize> {
+        let taken = self.start..self.start + count;
+        self.start = taken.end;
+        taken
+    }
+
+    /// Bytes that were just taken.
+    pub(super) fn part(&self, taken: Range<usize>) -> &[u8] {
+        &self.bytes[taken]
+    }
+
+    pub(super) fn make_room(&mut self, needed: usize) {
         let is_tight =
             self.bytes.len() - self.start < needed || self.bytes.len() - self.end < INBOX_SIZE_BYTES / 4;
         if self.start > 0 && is_tight {

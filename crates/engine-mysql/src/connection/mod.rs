@@ -8,6 +8,7 @@ pub(crate) mod fuzzing;
 mod inbox;
 mod login;
 mod result;
+mod stream;
 mod tls;
 mod transport;
 mod watch;
@@ -25,6 +26,7 @@ use self::inbox::{Envelope, Inbox};
 pub(crate) use self::login::Greeting;
 use self::result::Beginning;
 pub(crate) use self::result::Row;
+pub(crate) use self::stream::Incoming;
 use self::transport::{Transport, broken, is_tick};
 pub(crate) use self::watch::{TICK, Watch};
 use crate::fault::{Fault, Result, ServerError};
@@ -39,10 +41,14 @@ const FAREWELL_TIMEOUT: Duration = Duration::from_millis(100);
 /// The largest packet that is sent; one that is full would have to go on in a second.
 const SENT_SIZE_BYTES_MAX: usize = 0x00ff_fffe;
 
+/// A request for log that says which transactions are not needed.
+const DUMP_WITH_SET: u16 = 4;
+
 /// Commands of the protocol.
 mod command {
     pub(super) const QUIT: u8 = 1;
     pub(super) const QUERY: u8 = 3;
+    pub(super) const DUMP: u8 = 30;
     pub(super) const CLONE: u8 = 32;
 }
 
@@ -164,6 +170,30 @@ impl Connection {
         }
     }
 
+    /// From now on events of the binary log come: from this place of this file on, and of those transactions
+    /// none that are in the set. `number` is ours among those who listen.
+    pub(crate) fn ask_for_log(
+        &mut self,
+        number: u32,
+        file: &str,
+        place: u64,
+        set: &[u8],
+        watch: &Watch<'_>,
+    ) -> Result<()> {
+        let length = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes();
+        let request = [
+            &[command::DUMP][..],
+            &DUMP_WITH_SET.to_le_bytes(),
+            &number.to_le_bytes(),
+            &length(file.as_bytes()),
+            file.as_bytes(),
+            &place.to_le_bytes(),
+            &length(set),
+            set,
+        ];
+        self.command(&request.concat(), watch)
+    }
+
     /// From now on the clone's own requests are sent.
     pub(crate) fn enter_clone(&mut self, watch: &Watch<'_>) -> Result<()> {
         self.command(&[command::CLONE], watch)?;
@@ -202,13 +232,23 @@ impl Connection {
     }
 
     fn receive_within(&mut self, limit: Duration, watch: &Watch<'_>) -> Result<Option<Envelope>> {
+        self.take_within(limit, watch, Inbox::take)
+    }
+
+    /// Waits for bytes until something can be taken of them.
+    fn take_within<T>(
+        &mut self,
+        limit: Duration,
+        watch: &Watch<'_>,
+        take: impl Fn(&mut Inbox) -> Result<Option<T>>,
+    ) -> Result<Option<T>> {
         // Also when more is there already: a stream that never pauses must not go on uncancelled.
         watch.check()?;
         let begun = Instant::now();
         loop {
-            if let Some(envelope) = self.inbox.take()? {
+            if let Some(taken) = take(&mut self.inbox)? {
                 self.silence = Duration::ZERO;
-                return Ok(Some(envelope));
+                return Ok(Some(taken));
             }
             if self.read_once()? == 0 {
                 self.check_silence(begun, watch)?;

@@ -9,6 +9,8 @@ mod fake_donor;
 mod folder_sink;
 mod hostile;
 mod interruption;
+mod log_desk;
+mod logs;
 mod probe;
 mod proxy;
 mod restore;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use strongroom_core::engine::{CancelToken, Engine, EngineKind, Source, SourceIdentity, StopReason};
 use strongroom_core::id::{LineageId, ProjectId};
-use strongroom_core::logs::{LogOrder, LogPosition, LogRange, LogSink, LogStream};
+use strongroom_core::logs::{LogOrder, LogPosition, LogRange, LogSink, LogStream, LogStreamId};
 use strongroom_core::progress::Progress;
 use strongroom_core::time::{Clock, Randomness};
 use strongroom_core::{Error, ErrorKind, Result};
@@ -295,6 +295,15 @@ impl LogSink for ArchiveSink {
     fn held(&mut self) -> Result<Vec<(LogStream, LogRange)>> {
         let streams = self.lineage.log_streams()?.into_iter();
         Ok(streams.filter_map(|held| Some((held.about?, *held.ranges.last()?))).collect())
+    }
+
+    fn read(
+        &mut self,
+        stream: &LogStreamId,
+        range: LogRange,
+        take: &mut dyn FnMut(LogPosition, &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        self.lineage.read_log(stream, range, take)
     }
 
     fn begin(&mut self, stream: &LogStream, from: LogPosition, gap: Option<&str>) -> Result<()> {

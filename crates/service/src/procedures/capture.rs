@@ -20,7 +20,7 @@ use strongroom_core::backup::BackupType;
 use strongroom_core::engine::SourceIdentity;
 use strongroom_core::instance::Instance;
 use strongroom_core::job::JobKind;
-use strongroom_core::logs::{HeldLog, LogOrder, LogPosition, LogRange, LogSink, LogStream};
+use strongroom_core::logs::{HeldLog, LogOrder, LogPosition, LogRange, LogSink, LogStream, LogStreamId};
 use strongroom_core::progress::Progress;
 use strongroom_core::{Error, ErrorKind, Result, limits};
 use strongroom_repository::{Lineage, LogWriter};
@@ -205,6 +205,15 @@ impl LogSink for ArchiveSink<'_> {
     fn held(&mut self) -> Result<Vec<(LogStream, LogRange)>> {
         let streams = self.lineage.log_streams()?.into_iter();
         Ok(streams.filter_map(|held| Some((held.about?, *held.ranges.last()?))).collect())
+    }
+
+    fn read(
+        &mut self,
+        stream: &LogStreamId,
+        range: LogRange,
+        take: &mut dyn FnMut(LogPosition, &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        self.lineage.read_log(stream, range, take)
     }
 
     fn begin(&mut self, stream: &LogStream, from: LogPosition, gap: Option<&str>) -> Result<()> {

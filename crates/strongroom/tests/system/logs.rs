@@ -17,12 +17,12 @@ fn bounded(conf: &[&str]) -> Source {
     Source::with_options(VERSION, 2, &Options { conf, ..Options::default() })
 }
 
-fn logs(room: &Room) -> Value {
+pub(crate) fn logs(room: &Room) -> Value {
     room.json(&["instance", "logs", "shop"])
 }
 
 /// Until when the newest window of v3 reaches, and how many there are.
-fn windows(room: &Room) -> Vec<(i64, i64)> {
+pub(crate) fn windows(room: &Room) -> Vec<(i64, i64)> {
     let id = room.json(&["instance", "show", "shop"])["id"].as_str().unwrap().to_owned();
     let project = room.credential("project_id");
     let answer = room.http("GET", &format!("/v3/{project}/instances/{id}/restore-time"), "");

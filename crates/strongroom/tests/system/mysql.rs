@@ -13,6 +13,7 @@ use strongroom_testkit::mysql_ledger::{MySqlWriters, judge};
 
 use crate::downloads::{fetch, link, unpack};
 use crate::drills::{Drills, verification};
+use crate::logs::{logs, windows};
 use crate::room::{Room, pause, until};
 use crate::source::{restore, slow_line};
 
@@ -284,6 +285,67 @@ fn a_download_of_mysql_is_a_data_directory_that_a_server_starts_on() {
     let notes = std::fs::read_to_string(target.join("strongroom-notes.txt")).unwrap();
     assert!(notes.contains("shop.visits (MyISAM, 50 rows)"), "{notes}");
     assert_eq!(checksums(&MySqlServer::adopt(&target, &[]).unwrap()), wanted);
+}
+
+/// Waits until the newest window holds what the source does now.
+fn reaches_now(room: &Room, shop: &Shop) {
+    shop.server.sql("update shop.wares set amount = amount + 1 where id < 10").unwrap();
+    let now: i64 = shop.server.sql("select unix_timestamp() * 1000").unwrap().parse().unwrap();
+    until("the restore times reach what was just written", Duration::from_mins(4), || {
+        windows(room).last().filter(|(from, to)| from < to && *to >= now).map(|_| ())
+    });
+}
+
+#[test]
+fn b09_binary_log_that_was_purged_is_a_gap_in_the_restore_times_and_a_new_backup_follows() {
+    if !require() {
+        return;
+    }
+    let (mut room, shop) = (Room::serving(), Shop::open());
+    shop.register(&room);
+    let switch = |room: &Room, to: &str| room.run(&["instance", "logs", "shop", "--capture", to]);
+    // Refused with the statement that mends it, for one right and then for the other.
+    for _ in 0..2 {
+        let refused = switch(&room, "on").expect(4);
+        let statement = refused.stderr.split("at the source: ").nth(1).unwrap().lines().next().unwrap();
+        shop.server.sql(statement).unwrap();
+    }
+    switch(&room, "on").expect(0);
+    until("a backup leads to the log", Duration::from_mins(4), || {
+        (logs(&room)["has_backup"] == true).then_some(())
+    });
+    reaches_now(&room, &shop);
+    for _ in 0..2 {
+        room.kill();
+        shop.change(2, 7);
+        room.serve();
+        reaches_now(&room, &shop);
+    }
+    let [before] = windows(&room)[..] else { panic!("{:?}", windows(&room)) };
+    assert_eq!(logs(&room)["ranges"].as_array().unwrap().len(), 1);
+    room.kill();
+    shop.change(3, 8);
+    shop.server.sql("flush binary logs; purge binary logs before now() + interval 1 day").unwrap();
+    room.serve();
+    let found = until("a second window", Duration::from_mins(4), || {
+        Some(windows(&room)).filter(|found| found.len() == 2)
+    });
+    // Until the last moment that was known to be whole, and not a moment into the gap.
+    assert!(
+        found[0].0 == before.0 && found[0].1 >= before.1 && found[0].1 < found[1].0,
+        "{before:?} {found:?}"
+    );
+    reaches_now(&room, &shop);
+    assert_eq!(logs(&room)["ranges"].as_array().unwrap().len(), 2);
+    assert_eq!(room.json(&["backup", "list"])["backups"].as_array().unwrap().len(), 2);
+    assert!(
+        room.log().contains("Log is missing from the archive: the source no longer has it; missing: "),
+        "{}",
+        room.log()
+    );
+    switch(&room, "off").expect(0);
+    until("the capture ends", Duration::from_mins(1), || (logs(&room)["state"] == "off").then_some(()));
+    assert_eq!(windows(&room).len(), 2);
 }
 
 /// A MariaDB says so in its greeting; nothing of ours is said to it.
