@@ -103,7 +103,9 @@ impl MyDumper {
     fn command(&self, program: &str, server: &MySqlServer) -> Command {
         let mut command = Command::new(self.programs.join(program));
         command.arg(format!("--socket={}", server.socket().display()));
-        command.args(["--protocol=socket", "--user", DUMPER, "--password", PASSWORD, "--threads=2"]);
+        // Its library looks for the way to log in where Debian installs it, not where it was unpacked.
+        command.env("MARIADB_PLUGIN_DIR", self.programs.join("../lib/x86_64-linux-gnu/libmariadb3/plugin"));
+        command.args(["--user", DUMPER, "--password", PASSWORD, "--threads=2"]);
         command
     }
 }

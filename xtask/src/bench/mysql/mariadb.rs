@@ -137,8 +137,8 @@ impl MariaDbBackup {
     fn shell(&self, script: &str) -> Command {
         let mut command = self.server.command("bin/mariadb-backup");
         let program = command.get_program().to_owned();
-        command = Command::new("sh");
-        command.current_dir(self.server.home.path()).args(["-c", script, "sh"]).arg(program);
+        command = Command::new("bash");
+        command.current_dir(self.server.home.path()).args(["-c", script, "bash"]).arg(program);
         Account::ordinary().apply(&mut command);
         command
     }
@@ -150,7 +150,7 @@ impl Tool for MariaDbBackup {
     }
 
     fn back_up(&mut self, _shop: &MySqlShop, name: &str) -> anyhow::Result<Cost> {
-        const SCRIPT: &str = "program=\"$1\"; file=\"$2\"; shift 2; set -o pipefail 2>/dev/null; \
+        const SCRIPT: &str = "program=\"$1\"; file=\"$2\"; shift 2; set -o pipefail; \
              \"$program\" --no-defaults --backup --stream=mbstream --parallel=2 --user=root \"$@\" | zstd -q -1 > \"$file\" \
              && sync \"$file\"";
         let mut command = self.shell(SCRIPT);
