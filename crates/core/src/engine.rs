@@ -15,6 +15,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
+use crate::foreign_text::for_people;
 use crate::id::AttemptId;
 use crate::logs::{LogOrder, LogPoint, LogSink};
 use crate::member::{Member, MemberPath};
@@ -140,6 +141,31 @@ pub struct CheckLine {
     /// Why it is needed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+}
+
+impl CheckLine {
+    /// What was found may be words of the source.
+    pub fn new(
+        state: CheckState,
+        what: impl Into<String>,
+        found: impl Into<String>,
+        wanted: impl Into<String>,
+    ) -> Self {
+        let (what, found, wanted) = (what.into(), found.into(), wanted.into());
+        Self { what, state, found: for_people(found.as_bytes()), wanted, remedy: None, why: None }
+    }
+
+    pub fn ok(what: impl Into<String>, found: impl Into<String>) -> Self {
+        Self::new(CheckState::Ok, what, found, "")
+    }
+
+    pub fn warning(what: impl Into<String>, found: impl Into<String>, wanted: impl Into<String>) -> Self {
+        Self::new(CheckState::Warning, what, found, wanted)
+    }
+
+    pub fn missing(what: impl Into<String>, found: impl Into<String>, wanted: impl Into<String>) -> Self {
+        Self::new(CheckState::Missing, what, found, wanted)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -7,6 +7,7 @@
 pub mod backup;
 pub mod engine;
 mod error;
+pub mod foreign_text;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;

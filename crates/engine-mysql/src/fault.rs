@@ -5,10 +5,9 @@
 
 use std::fmt;
 
+use strongroom_core::foreign_text::for_people;
 use strongroom_core::{Error, ErrorKind, Retry};
-
-/// The longest piece of a server's text that is passed on, in characters.
-const TEXT_LENGTH_CHARS_MAX: usize = 400;
+use strongroom_wire::Trouble;
 
 /// Why a conversation with a server ended.
 #[derive(Debug)]
@@ -56,6 +55,15 @@ impl Foreign {
 impl From<Error> for Fault {
     fn from(error: Error) -> Self {
         Self::Domain(error)
+    }
+}
+
+impl From<Trouble> for Fault {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::Lost(error) => Self::Lost(error),
+            Trouble::Domain(_) | Trouble::Abandoned => Self::Domain(trouble.into()),
+        }
     }
 }
 
@@ -212,35 +220,6 @@ impl ServerError {
     }
 }
 
-/// A server's text, made fit for terminals, logs and documents: one line of printable
-/// characters, of bounded length (faults.md H14).
-pub(crate) fn for_people(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes);
-    let mut clean: String = text
-        .chars()
-        .take(TEXT_LENGTH_CHARS_MAX)
-        .map(|c| {
-            if c.is_whitespace() {
-                ' '
-            } else if is_unprintable(c) {
-                '\u{FFFD}'
-            } else {
-                c
-            }
-        })
-        .collect();
-    if text.chars().nth(TEXT_LENGTH_CHARS_MAX).is_some() {
-        clean.push('…');
-    }
-    clean
-}
-
-/// Controls, and the marks that reorder or hide what stands around them.
-fn is_unprintable(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{200B}'..='\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{FEFF}')
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -251,8 +230,6 @@ mod tests {
         assert_eq!(error.message, "no \u{FFFD}[31mred\u{FFFD}  second line \u{FFFD}");
         assert_eq!(error.code, code::ACCESS_DENIED);
         assert_eq!(ServerError::decode(b"\xff"), ServerError::default());
-        let long = for_people("x".repeat(100_000).as_bytes());
-        assert_eq!(long.chars().count(), TEXT_LENGTH_CHARS_MAX + 1);
     }
 
     #[test]

@@ -3,13 +3,13 @@
 
 use std::time::Duration;
 
-use strongroom_core::engine::{CancelToken, CheckLine, CheckState, Probe, Source, SourceIdentity, TlsMode};
+use strongroom_core::engine::{CancelToken, CheckLine, Probe, Source, SourceIdentity};
 use strongroom_core::{Error, ErrorKind, Result};
 
 use crate::backup::elsewhere;
 use crate::clone;
 use crate::connection::{Connection, Watch};
-use crate::fault::{self, Fault, Foreign, ServerError, code};
+use crate::fault::{Fault, Foreign, ServerError, code};
 use crate::remedy::Account;
 use crate::server::{self, Settings, Version};
 
@@ -55,7 +55,7 @@ impl Check<'_> {
             Err(fault) => return Err(fault.into()),
         };
         self.identity = Some(settings.identity()?);
-        self.add(ok("login", format!("{} is let in", self.source.user)));
+        self.add(CheckLine::ok("login", format!("{} is let in", self.source.user)));
         let account = server::account(&mut connection, &self.watch)?;
         let has_plugin = self.add_plugin(&mut connection)?;
         self.add_right(&mut connection, &account, has_plugin)?;
@@ -73,7 +73,7 @@ impl Check<'_> {
         let rows = connection.query(statement, &self.watch)?;
         let found = rows.first().map(|row| row.text(0)).transpose()?.unwrap_or("not installed");
         if found == "ACTIVE" {
-            self.add(ok("clone plugin", "active"));
+            self.add(CheckLine::ok("clone plugin", "active"));
             return Ok(true);
         }
         let (found, remedy) = if rows.is_empty() {
@@ -85,7 +85,7 @@ impl Check<'_> {
         self.add(CheckLine {
             remedy: Some(remedy.to_owned()),
             why: Some("The server itself sends its files through it; no restart is needed.".to_owned()),
-            ..missing("clone plugin", found, "active")
+            ..CheckLine::missing("clone plugin", found, "active")
         });
         Ok(false)
     }
@@ -96,13 +96,13 @@ impl Check<'_> {
         let lacking = |found: String| CheckLine {
             remedy: Some(remedy.clone()),
             why: Some("It lets an account take a copy of all data, and nothing else.".to_owned()),
-            ..missing("backup right", found, "BACKUP_ADMIN")
+            ..CheckLine::missing("backup right", found, "BACKUP_ADMIN")
         };
         if !has_plugin {
             let statement = "SELECT COUNT(*) FROM information_schema.USER_PRIVILEGES WHERE PRIVILEGE_TYPE = 'BACKUP_ADMIN'";
             let is_granted = connection.query_value(statement, &self.watch)? != "0";
             self.add(if is_granted {
-                ok("backup right", "granted")
+                CheckLine::ok("backup right", "granted")
             } else {
                 lacking("not granted".to_owned())
             });
@@ -112,12 +112,14 @@ impl Check<'_> {
         let line = match second.enter_clone(&self.watch) {
             Ok(()) => {
                 clone::leave(&mut second, &self.watch)?;
-                ok("backup right", "granted")
+                CheckLine::ok("backup right", "granted")
             }
             Err(Fault::Server(error)) if error.code == code::RIGHT_MISSING => {
                 lacking("not granted".to_owned())
             }
-            Err(Fault::Server(error)) => missing("clone", error.quoted(), "an answer to COM_CLONE"),
+            Err(Fault::Server(error)) => {
+                CheckLine::missing("clone", error.quoted(), "an answer to COM_CLONE")
+            }
             Err(fault) => return Err(fault.into()),
         };
         self.add(line);
@@ -127,7 +129,7 @@ impl Check<'_> {
     fn add_connections(&mut self, settings: &Settings) -> Result<()> {
         let limit = settings.get("max_connections").to_owned();
         let line = match Connection::open(self.source, &self.watch) {
-            Ok(_) => ok("connections", format!("{CONNECTIONS_NEEDED} free of {limit}")),
+            Ok(_) => CheckLine::ok("connections", format!("{CONNECTIONS_NEEDED} free of {limit}")),
             Err(Fault::Server(error)) => {
                 let wanted = limit.parse::<u32>().unwrap_or(150).saturating_add(CONNECTIONS_NEEDED);
                 let remedy = match error.code {
@@ -137,7 +139,11 @@ impl Check<'_> {
                 CheckLine {
                     remedy,
                     why: Some("One carries the data, on the other its ends are acknowledged.".to_owned()),
-                    ..missing("connections", error.quoted(), format!("{CONNECTIONS_NEEDED} at a time"))
+                    ..CheckLine::missing(
+                        "connections",
+                        error.quoted(),
+                        format!("{CONNECTIONS_NEEDED} at a time"),
+                    )
                 }
             }
             Err(fault) => return Err(fault.into()),
@@ -156,7 +162,7 @@ impl Check<'_> {
                 self.add(CheckLine {
                     remedy: Some(format!("SET PERSIST {variable} = OFF;")),
                     why: Some("Backups of encrypted files are not offered yet.".to_owned()),
-                    ..missing(what, "on", "off")
+                    ..CheckLine::missing(what, "on", "off")
                 });
             }
         }
@@ -175,7 +181,7 @@ impl Check<'_> {
                     )
                 }),
                 why: Some(why.to_owned()),
-                ..warning(
+                ..CheckLine::warning(
                     "other engines",
                     format!("{}: {}", found.count_in_words(), found.named()),
                     "InnoDB tables only",
@@ -183,14 +189,18 @@ impl Check<'_> {
             });
         }
         self.add(if found.is_complete {
-            ok("tables of other engines", "would be seen")
+            CheckLine::ok("tables of other engines", "would be seen")
         } else {
             CheckLine {
                 remedy: Some(account.grant("REFERENCES", "*.*")),
                 why: Some(format!(
                     "{why} To tell of them their names must be seen, for which any right on them is enough."
                 )),
-                ..warning("tables of other engines", "names of tables are not seen", "a right on all tables")
+                ..CheckLine::warning(
+                    "tables of other engines",
+                    "names of tables are not seen",
+                    "a right on all tables",
+                )
             }
         });
         Ok(())
@@ -198,14 +208,16 @@ impl Check<'_> {
 
     fn add_persisted(&mut self, connection: &mut Connection, account: &Account) -> Result<()> {
         let line = match server::persisted(connection, &self.watch)? {
-            Some(persisted) => ok("persisted variables", format!("{} to be recorded", persisted.len())),
+            Some(persisted) => {
+                CheckLine::ok("persisted variables", format!("{} to be recorded", persisted.len()))
+            }
             None => CheckLine {
                 remedy: Some(account.grant("SELECT", "performance_schema.persisted_variables")),
                 why: Some(
                     "What SET PERSIST has set is in a file that no clone holds; it can be recorded."
                         .to_owned(),
                 ),
-                ..warning("persisted variables", "not readable", "readable")
+                ..CheckLine::warning("persisted variables", "not readable", "readable")
             },
         };
         self.add(line);
@@ -215,12 +227,12 @@ impl Check<'_> {
     fn add_gtids(&mut self, settings: &Settings) {
         let mode = settings.get("gtid_mode");
         self.add(if mode == "ON" {
-            ok("gtid_mode", mode)
+            CheckLine::ok("gtid_mode", mode)
         } else {
             CheckLine {
                 remedy: Some(GTIDS_ON.to_owned()),
                 why: Some("Without it a copy does not say which transactions it holds.".to_owned()),
-                ..warning("gtid_mode", mode, "ON")
+                ..CheckLine::warning("gtid_mode", mode, "ON")
             }
         });
     }
@@ -230,16 +242,16 @@ impl Check<'_> {
         self.add(if version.major > Version::NEWEST_TRIED {
             CheckLine {
                 why: Some("This release is newer than those that were tried.".to_owned()),
-                ..warning("version", found, "MySQL 8.0.27 to 9")
+                ..CheckLine::warning("version", found, "MySQL 8.0.27 to 9")
             }
         } else {
-            ok("version", found)
+            CheckLine::ok("version", found)
         });
     }
 
     /// The server let nobody in.
     fn explain_login(&mut self, refusal: &ServerError) {
-        self.add(ok(self.reach(), "answers"));
+        self.add(CheckLine::ok(self.reach(), "answers"));
         let user = &self.source.user;
         let account = Account::new(user, refusal.client_host().unwrap_or("%"));
         let line = match refusal.code {
@@ -249,7 +261,7 @@ impl Check<'_> {
                     "The server does not tell a wrong password from an account that does not exist."
                         .to_owned(),
                 ),
-                ..missing(
+                ..CheckLine::missing(
                     "login",
                     format!("refused for {user}: wrong password or no such account"),
                     "the right password",
@@ -257,42 +269,42 @@ impl Check<'_> {
             },
             code::HOST_NOT_ALLOWED => CheckLine {
                 remedy: Some(account.create()),
-                ..missing("login", refusal.quoted(), "an account that may come from here")
+                ..CheckLine::missing("login", refusal.quoted(), "an account that may come from here")
             },
             code::HOST_BLOCKED => CheckLine {
                 remedy: Some("TRUNCATE TABLE performance_schema.host_cache;".to_owned()),
-                ..missing("login", refusal.quoted(), "a host that is not blocked")
+                ..CheckLine::missing("login", refusal.quoted(), "a host that is not blocked")
             },
             code::ACCOUNT_LOCKED => CheckLine {
                 remedy: Some(account.alter("ACCOUNT UNLOCK")),
-                ..missing("login", refusal.quoted(), "an account that is not locked")
+                ..CheckLine::missing("login", refusal.quoted(), "an account that is not locked")
             },
             code::PASSWORD_MUST_CHANGE | code::PASSWORD_EXPIRED => CheckLine {
                 remedy: Some(account.alter("IDENTIFIED BY '...' PASSWORD EXPIRE NEVER")),
-                ..missing("login", refusal.quoted(), "a password that has not expired")
+                ..CheckLine::missing("login", refusal.quoted(), "a password that has not expired")
             },
             code::INSECURE_TRANSPORT => CheckLine {
                 remedy: Some("register the instance with tls require or verify-full".to_owned()),
-                ..missing("login", refusal.quoted(), "TLS")
+                ..CheckLine::missing("login", refusal.quoted(), "TLS")
             },
             code::TOO_MANY_CONNECTIONS | code::TOO_MANY_USER_CONNECTIONS => CheckLine {
                 remedy: Some("SET PERSIST max_connections = @@max_connections + 10;".to_owned()),
-                ..missing("connections", refusal.quoted(), format!("{CONNECTIONS_NEEDED} free"))
+                ..CheckLine::missing("connections", refusal.quoted(), format!("{CONNECTIONS_NEEDED} free"))
             },
-            _ => missing("login", refusal.quoted(), "an account that may log in"),
+            _ => CheckLine::missing("login", refusal.quoted(), "an account that may log in"),
         };
         self.add(line);
     }
 
     fn explain_foreign(&mut self, foreign: &Foreign) {
-        self.add(ok(self.reach(), "answers"));
+        self.add(CheckLine::ok(self.reach(), "answers"));
         let what = match foreign {
             Foreign::MariaDb { .. } => "clone protocol",
             Foreign::TooOld { .. } => "version",
         };
         self.add(CheckLine {
             why: Some(foreign.obstacle().to_owned()),
-            ..missing(what, foreign.found(), "MySQL 8.0.27 or newer")
+            ..CheckLine::missing(what, foreign.found(), "MySQL 8.0.27 or newer")
         });
     }
 
@@ -303,7 +315,7 @@ impl Check<'_> {
         }
         self.add(CheckLine {
             remedy: error.hint().map(str::to_owned),
-            ..missing(self.reach(), error.public(), "a protected login")
+            ..CheckLine::missing(self.reach(), error.public(), "a protected login")
         });
         Ok(())
     }
@@ -317,54 +329,17 @@ impl Check<'_> {
     }
 
     fn add_reach(&mut self, connection: &Connection) {
-        let found = protection(connection, self.source.tls);
+        let found = connection.protection(self.source.tls);
         let is_local = connection.local_address().is_some_and(|address| address.is_loopback());
         let line = if connection.session().is_some() || is_local {
-            ok(self.reach(), found)
+            CheckLine::ok(self.reach(), found)
         } else {
             CheckLine {
                 remedy: Some("register the instance with tls verify-full".to_owned()),
                 why: Some("The whole database crosses the network readable.".to_owned()),
-                ..warning(self.reach(), found, "TLS")
+                ..CheckLine::warning(self.reach(), found, "TLS")
             }
         };
         self.add(line);
     }
-}
-
-/// How the connection is protected, in words.
-fn protection(connection: &Connection, mode: TlsMode) -> String {
-    let Some(session) = connection.session() else { return "without TLS".to_owned() };
-    let version = match session.protocol_version() {
-        Some(rustls::ProtocolVersion::TLSv1_3) => "TLS 1.3",
-        Some(rustls::ProtocolVersion::TLSv1_2) => "TLS 1.2",
-        _ => "TLS",
-    };
-    let certificate = match mode {
-        TlsMode::VerifyFull => "certificate verified",
-        TlsMode::Require | TlsMode::Disable => "certificate not checked",
-    };
-    format!("{version}, {certificate}")
-}
-
-fn line(
-    state: CheckState,
-    what: impl Into<String>,
-    found: impl Into<String>,
-    wanted: impl Into<String>,
-) -> CheckLine {
-    let (what, found, wanted) = (what.into(), found.into(), wanted.into());
-    CheckLine { what, state, found: fault::for_people(found.as_bytes()), wanted, remedy: None, why: None }
-}
-
-fn ok(what: impl Into<String>, found: impl Into<String>) -> CheckLine {
-    line(CheckState::Ok, what, found, "")
-}
-
-fn warning(what: impl Into<String>, found: impl Into<String>, wanted: impl Into<String>) -> CheckLine {
-    line(CheckState::Warning, what, found, wanted)
-}
-
-fn missing(what: impl Into<String>, found: impl Into<String>, wanted: impl Into<String>) -> CheckLine {
-    line(CheckState::Missing, what, found, wanted)
 }

@@ -5,10 +5,9 @@
 
 use std::fmt;
 
+use strongroom_core::foreign_text::for_people;
 use strongroom_core::{Error, ErrorKind, Retry};
-
-/// The longest piece of a server's text that is passed on, in characters.
-const TEXT_LENGTH_CHARS_MAX: usize = 400;
+use strongroom_wire::Trouble;
 
 /// Why a conversation with a server ended.
 #[derive(Debug)]
@@ -28,14 +27,20 @@ impl From<Error> for Fault {
     }
 }
 
+impl From<Trouble> for Fault {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::Abandoned => Self::Abandoned,
+            Trouble::Lost(error) | Trouble::Domain(error) => Self::Domain(error),
+        }
+    }
+}
+
 impl From<Fault> for Error {
     fn from(fault: Fault) -> Self {
         match fault {
             Fault::Server(server) => server.into_error(),
-            Fault::Abandoned => Self::new(
-                ErrorKind::SourceUnreachable,
-                "The backup was given up because its other connection to the source failed.",
-            ),
+            Fault::Abandoned => Trouble::Abandoned.into(),
             Fault::Domain(error) => error,
         }
     }
@@ -192,35 +197,6 @@ impl ServerError {
     }
 }
 
-/// A server's text, made fit for terminals, logs and documents: one line of printable
-/// characters, of bounded length (faults.md H14).
-pub(crate) fn for_people(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes);
-    let mut clean: String = text
-        .chars()
-        .take(TEXT_LENGTH_CHARS_MAX)
-        .map(|c| {
-            if c.is_whitespace() {
-                ' '
-            } else if is_unprintable(c) {
-                '\u{FFFD}'
-            } else {
-                c
-            }
-        })
-        .collect();
-    if text.chars().nth(TEXT_LENGTH_CHARS_MAX).is_some() {
-        clean.push('…');
-    }
-    clean
-}
-
-/// Controls, and the marks that reorder or hide what stands around them.
-fn is_unprintable(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{200B}'..='\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{FEFF}')
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -231,9 +207,6 @@ mod tests {
             ServerError::decode(b"SFATAL\0VFATAL\0C28P01\0Mno \x1b[31mred\x07\r\nsecond line \xff\0\0");
         assert_eq!(error.message, "no \u{FFFD}[31mred\u{FFFD}  second line \u{FFFD}");
         assert!(error.is_fatal() && error.is_wrong_password());
-        let long = for_people("x".repeat(100_000).as_bytes());
-        assert_eq!(long.chars().count(), TEXT_LENGTH_CHARS_MAX + 1);
-        assert_eq!(for_people("a\u{202E}b".as_bytes()), "a\u{FFFD}b");
     }
 
     #[test]

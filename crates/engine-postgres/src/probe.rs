@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
-use strongroom_core::engine::{CancelToken, CheckLine, CheckState, Probe, Source, SourceIdentity, TlsMode};
+use strongroom_core::engine::{CancelToken, CheckLine, Probe, Source, SourceIdentity, TlsMode};
 use strongroom_core::time::Randomness;
 use strongroom_core::{Error, ErrorKind, Result};
 
 use crate::connection::{Connection, Purpose, Watch};
-use crate::fault::{self, Fault, ServerError};
+use crate::fault::{Fault, ServerError};
 use crate::remedy::{self, TakesEffect, quote_identifier};
 use crate::server::{self, Settings, Version};
 
@@ -50,8 +50,8 @@ impl Check<'_> {
         let version = settings.version()?;
         self.identity = Some(server::source_identity(system, version));
         self.add_version(version);
-        self.add(ok("replication right", "granted"));
-        self.add(ok("replication access", "allowed by pg_hba.conf"));
+        self.add(CheckLine::ok("replication right", "granted"));
+        self.add(CheckLine::ok("replication access", "allowed by pg_hba.conf"));
         self.add_wal_level(&settings);
         let second = Connection::open(self.source, Purpose::Replication, &self.watch);
         self.add_senders(&settings, second.as_ref().err())?;
@@ -72,7 +72,7 @@ impl Check<'_> {
         };
         match &sql {
             Some(connection) => self.add_reach(connection),
-            None => self.add(ok(self.reach(), "answers")),
+            None => self.add(CheckLine::ok(self.reach(), "answers")),
         }
         if let Some(connection) = &mut sql {
             let version = Version::parse(&server::show(connection, "server_version_num", &self.watch)?)?;
@@ -127,7 +127,7 @@ impl Check<'_> {
         }
         self.add(CheckLine {
             remedy: error.hint().map(str::to_owned),
-            ..missing(self.reach(), error.public(), "a protected login")
+            ..CheckLine::missing(self.reach(), error.public(), "a protected login")
         });
         Ok(())
     }
@@ -145,7 +145,7 @@ impl Check<'_> {
                 why: Some(
                     "The server does not tell a wrong password from a role that does not exist.".to_owned(),
                 ),
-                ..missing(
+                ..CheckLine::missing(
                     "login",
                     format!("refused for role {user}: wrong password or no such role"),
                     "the right password",
@@ -162,7 +162,11 @@ impl Check<'_> {
                 why: Some(
                     "The word \"all\" in pg_hba.conf does not cover replication connections.".to_owned(),
                 ),
-                ..missing("replication access", refusal.quoted(), "a line for replication in pg_hba.conf")
+                ..CheckLine::missing(
+                    "replication access",
+                    refusal.quoted(),
+                    "a line for replication in pg_hba.conf",
+                )
             };
         }
         if refusal.is_unknown_role() {
@@ -171,20 +175,20 @@ impl Check<'_> {
                     "CREATE ROLE {} LOGIN REPLICATION PASSWORD '...';",
                     quote_identifier(user)
                 )),
-                ..missing("login", refusal.quoted(), "a role that may log in")
+                ..CheckLine::missing("login", refusal.quoted(), "a role that may log in")
             };
         }
         if refusal.is_missing_right() {
             return CheckLine {
                 remedy: Some(remedy::grant_replication(user)),
                 why: Some("Physical backups and point-in-time recovery need it.".to_owned()),
-                ..missing("replication right", "not granted", "REPLICATION")
+                ..CheckLine::missing("replication right", "not granted", "REPLICATION")
             };
         }
         if refusal.is_out_of_connections() {
             return senders_missing(refusal, None);
         }
-        missing("replication", refusal.quoted(), "a replication connection")
+        CheckLine::missing("replication", refusal.quoted(), "a replication connection")
     }
 
     fn add(&mut self, line: CheckLine) {
@@ -196,15 +200,15 @@ impl Check<'_> {
     }
 
     fn add_reach(&mut self, connection: &Connection) {
-        let found = protection(connection, self.source.tls);
+        let found = connection.protection(self.source.tls);
         let is_local = connection.local_address().is_some_and(|address| address.is_loopback());
         let line = if connection.session().is_some() || is_local {
-            ok(self.reach(), found)
+            CheckLine::ok(self.reach(), found)
         } else {
             CheckLine {
                 remedy: Some("set ssl = on at the source and register it with tls verify-full".to_owned()),
                 why: Some("The whole database crosses the network readable.".to_owned()),
-                ..warning(self.reach(), found, "TLS")
+                ..CheckLine::warning(self.reach(), found, "TLS")
             }
         };
         self.add(line);
@@ -213,10 +217,10 @@ impl Check<'_> {
     fn add_version(&mut self, version: Version) {
         let found = format!("PostgreSQL {}", version.text());
         let line = match version.obstacle() {
-            None => ok("version", found),
+            None => CheckLine::ok("version", found),
             Some(obstacle) => CheckLine {
                 why: Some(obstacle.to_owned()),
-                ..missing("version", found, "PostgreSQL 13 to 18")
+                ..CheckLine::missing("version", found, "PostgreSQL 13 to 18")
             },
         };
         self.add(line);
@@ -228,10 +232,10 @@ impl Check<'_> {
             CheckLine {
                 remedy: Some(remedy::change_setting("wal_level", "replica", TakesEffect::Restart)),
                 why: Some("The log of a minimal level cannot make a copy consistent.".to_owned()),
-                ..missing("wal_level", level, "replica or logical")
+                ..CheckLine::missing("wal_level", level, "replica or logical")
             }
         } else {
-            ok("wal_level", level)
+            CheckLine::ok("wal_level", level)
         };
         self.add(line);
     }
@@ -239,10 +243,12 @@ impl Check<'_> {
     fn add_senders(&mut self, settings: &Settings, refusal: Option<&Fault>) -> Result<()> {
         let limit = settings.get("max_wal_senders");
         let line = match refusal {
-            None => ok("WAL senders", format!("{SENDERS_NEEDED} free of {limit}")),
+            None => CheckLine::ok("WAL senders", format!("{SENDERS_NEEDED} free of {limit}")),
             Some(fault) => match fault.server() {
                 Some(error) if error.is_out_of_connections() => senders_missing(error, limit.parse().ok()),
-                Some(error) => missing("WAL senders", error.quoted(), format!("{SENDERS_NEEDED} free")),
+                Some(error) => {
+                    CheckLine::missing("WAL senders", error.quoted(), format!("{SENDERS_NEEDED} free"))
+                }
                 None => {
                     return Err(Error::new(
                         ErrorKind::SourceUnreachable,
@@ -262,14 +268,14 @@ impl Check<'_> {
         let name = quote_identifier(&format!("strongroom_check_{}", hex::encode(suffix)));
         let command = format!("CREATE_REPLICATION_SLOT {name} TEMPORARY PHYSICAL");
         let line = match connection.query(&command, &self.watch) {
-            Ok(_) => ok("replication slots", "one is free"),
+            Ok(_) => CheckLine::ok("replication slots", "one is free"),
             Err(Fault::Server(error)) => CheckLine {
                 remedy: Some(remedy::change_setting("max_replication_slots", "10", TakesEffect::Restart)),
                 why: Some(
                     "A slot keeps the log that a running backup needs; it is dropped when the backup ends."
                         .to_owned(),
                 ),
-                ..missing("replication slots", error.quoted(), "one free")
+                ..CheckLine::missing("replication slots", error.quoted(), "one free")
             },
             Err(fault) => return Err(fault.into()),
         };
@@ -283,18 +289,18 @@ impl Check<'_> {
             self.add(CheckLine {
                 remedy: Some(remedy::change_setting("full_page_writes", "on", TakesEffect::Reload)),
                 why: Some("A backup of a standby fails unless its primary writes full pages.".to_owned()),
-                ..warning("full_page_writes", "off", "on, at the primary")
+                ..CheckLine::warning("full_page_writes", "off", "on, at the primary")
             });
         }
         self.add(if settings.is_on("data_checksums") {
-            ok("page checksums", "on")
+            CheckLine::ok("page checksums", "on")
         } else {
             CheckLine {
                 remedy: Some(
                     "stop the server, then run: pg_checksums --enable -D <data directory>".to_owned(),
                 ),
                 why: Some("Without them, damage that is already in the source cannot be seen.".to_owned()),
-                ..warning("page checksums", "off", "on")
+                ..CheckLine::warning("page checksums", "off", "on")
             }
         });
         self.add_summaries(settings);
@@ -308,10 +314,10 @@ impl Check<'_> {
                     "A copy of a standby is as old as the standby, and fails when it is promoted meanwhile."
                         .to_owned(),
                 ),
-                ..warning("role", "standby", "primary")
+                ..CheckLine::warning("role", "standby", "primary")
             }
         } else {
-            ok("role", "primary")
+            CheckLine::ok("role", "primary")
         });
     }
 }
@@ -321,14 +327,14 @@ impl Check<'_> {
     fn add_summaries(&mut self, settings: &Settings) {
         let line = match settings.get("summarize_wal") {
             "" => return,
-            "on" => ok("changed blocks", "summarize_wal is on"),
+            "on" => CheckLine::ok("changed blocks", "summarize_wal is on"),
             found => CheckLine {
                 remedy: Some(remedy::change_setting("summarize_wal", "on", TakesEffect::Reload)),
                 why: Some(
                     "With it, a backup reads only the blocks that changed since the one before; without it, every file."
                         .to_owned(),
                 ),
-                ..warning("changed blocks", format!("summarize_wal is {found}"), "on")
+                ..CheckLine::warning("changed blocks", format!("summarize_wal is {found}"), "on")
             },
         };
         self.add(line);
@@ -340,44 +346,6 @@ fn senders_missing(refusal: &ServerError, limit: Option<u32>) -> CheckLine {
     CheckLine {
         remedy: Some(remedy::change_setting("max_wal_senders", &wanted.to_string(), TakesEffect::Restart)),
         why: Some("One backup takes two: one for the copy, one for the log.".to_owned()),
-        ..missing("WAL senders", refusal.quoted(), format!("{SENDERS_NEEDED} free"))
+        ..CheckLine::missing("WAL senders", refusal.quoted(), format!("{SENDERS_NEEDED} free"))
     }
-}
-
-/// How the connection is protected, in words.
-fn protection(connection: &Connection, mode: TlsMode) -> String {
-    let Some(session) = connection.session() else { return "without TLS".to_owned() };
-    let version = match session.protocol_version() {
-        Some(rustls::ProtocolVersion::TLSv1_3) => "TLS 1.3",
-        Some(rustls::ProtocolVersion::TLSv1_2) => "TLS 1.2",
-        _ => "TLS",
-    };
-    let certificate = match mode {
-        TlsMode::VerifyFull => "certificate verified",
-        TlsMode::Require | TlsMode::Disable => "certificate not checked",
-    };
-    let binding = if connection.is_channel_bound() { ", login bound to it" } else { "" };
-    format!("{version}, {certificate}{binding}")
-}
-
-fn line(
-    state: CheckState,
-    what: impl Into<String>,
-    found: impl Into<String>,
-    wanted: impl Into<String>,
-) -> CheckLine {
-    let (what, found, wanted) = (what.into(), found.into(), wanted.into());
-    CheckLine { what, state, found: fault::for_people(found.as_bytes()), wanted, remedy: None, why: None }
-}
-
-fn ok(what: impl Into<String>, found: impl Into<String>) -> CheckLine {
-    line(CheckState::Ok, what, found, "")
-}
-
-fn warning(what: impl Into<String>, found: impl Into<String>, wanted: impl Into<String>) -> CheckLine {
-    line(CheckState::Warning, what, found, wanted)
-}
-
-fn missing(what: impl Into<String>, found: impl Into<String>, wanted: impl Into<String>) -> CheckLine {
-    line(CheckState::Missing, what, found, wanted)
 }

@@ -26,12 +26,12 @@ use crate::ports::{SystemClock, SystemRandomness};
 
 pub(crate) use files::{Credentials, read_credentials};
 
-/// A service ready to be used, and the lock on its data directory.
+/// A service ready to be used, and the locks on its data directory and its catalog.
 pub(crate) struct Opened {
     pub(crate) service: Service,
     pub(crate) catalog: Catalog,
     pub(crate) data_dir: PathBuf,
-    _lock: File,
+    _locks: Vec<File>,
 }
 
 /// Opens the data directory, making it and everything else when it is new.
@@ -69,7 +69,7 @@ pub(crate) async fn open_existing(config: &Config) -> Outcome<Opened> {
 struct Ground<'a> {
     config: &'a Config,
     data_dir: PathBuf,
-    lock: File,
+    locks: Vec<File>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Randomness>,
 }
@@ -77,8 +77,13 @@ struct Ground<'a> {
 impl<'a> Ground<'a> {
     fn take(config: &'a Config) -> Outcome<Self> {
         let data_dir = files::make_private_dir(&config.data_dir)?;
-        let lock = lock(&data_dir)?;
-        Ok(Self { config, data_dir, lock, clock: Arc::new(SystemClock), random: Arc::new(SystemRandomness) })
+        let mut locks = vec![lock(&data_dir.join("lock"), &data_dir)?];
+        if let CatalogPlace::File(file) = &config.catalog
+            && file.parent().is_some_and(|folder| absolute(folder) != absolute(&data_dir))
+        {
+            locks.push(lock(&file.with_extension("lock"), file)?);
+        }
+        Ok(Self { config, data_dir, locks, clock: Arc::new(SystemClock), random: Arc::new(SystemRandomness) })
     }
 
     async fn open_catalog(&self, url: &str, key: &RecoveryKey) -> Outcome<Catalog> {
@@ -94,6 +99,7 @@ async fn open_made(ground: Ground<'_>) -> Outcome<Opened> {
         CatalogPlace::Server(server) => server.url.expose_secret().to_owned(),
     };
     let catalog = ground.open_catalog(&url, &key).await?;
+    end_leases(&catalog, &*ground.clock).await?;
     let repository = Repository::open(store(config)?, &key, ground.clock.clone(), ground.random.clone())?;
     check_pair(&catalog, &repository).await?;
     let location = format!("file://{}", absolute(&config.repository_dir).display());
@@ -111,7 +117,22 @@ async fn open_made(ground: Ground<'_>) -> Outcome<Opened> {
     service.time_refresh().await?;
     tokio::spawn(service.clone().time_keep());
     tokio::spawn(service.clone().refusals_keep());
-    Ok(Opened { service, catalog, data_dir: ground.data_dir, _lock: ground.lock })
+    Ok(Opened { service, catalog, data_dir: ground.data_dir, _locks: ground.locks })
+}
+
+/// Nobody but the holder of the locks works on a catalog in a file: what an earlier process held when it
+/// was killed is taken up now and not when its leases are over.
+async fn end_leases(catalog: &Catalog, clock: &dyn Clock) -> Outcome<()> {
+    if catalog.is_shared() {
+        return Ok(());
+    }
+    let ended = catalog.leases_end(clock.now()).await?;
+    if ended > 0 {
+        tracing::info!(
+            "An earlier process was ended in the middle of {ended} jobs or captures; they go on now."
+        );
+    }
+    Ok(())
 }
 
 fn settings(config: &Config) -> Settings {
@@ -130,17 +151,16 @@ fn absolute(path: &Path) -> PathBuf {
     fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
 }
 
-/// One server at a time on a data directory.
-fn lock(data_dir: &Path) -> Outcome<File> {
-    let path = data_dir.join("lock");
+/// One server at a time on a data directory, and on a catalog in a file wherever that lies.
+fn lock(path: &Path, what: &Path) -> Outcome<File> {
     let file = File::options()
         .create(true)
         .truncate(false)
         .write(true)
-        .open(&path)
-        .map_err(|error| files::unusable(&path, &error))?;
+        .open(path)
+        .map_err(|error| files::unusable(path, &error))?;
     rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
-        Stop::new(Exit::Refused, format!("another strongroom serves {} already", data_dir.display()))
+        Stop::new(Exit::Refused, format!("another strongroom serves {} already", what.display()))
             .with_hint("stop that one, or give another --data-dir")
     })?;
     Ok(file)

@@ -16,8 +16,8 @@ const EDGES: &[(&str, &[&str])] = &[
     ("strongroom-core", &[]),
     ("strongroom-catalog", &["strongroom-core"]),
     ("strongroom-repository", &["strongroom-core"]),
-    ("strongroom-engine-mysql", &["strongroom-core", "strongroom-host"]),
-    ("strongroom-engine-postgres", &["strongroom-core", "strongroom-host"]),
+    ("strongroom-engine-mysql", &["strongroom-core", "strongroom-host", "strongroom-wire"]),
+    ("strongroom-engine-postgres", &["strongroom-core", "strongroom-host", "strongroom-wire"]),
     ("strongroom-host", &["strongroom-core"]),
     ("strongroom-restore", &["strongroom-core", "strongroom-repository"]),
     (
@@ -61,6 +61,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ),
     ("strongroom-fuzz", &["strongroom-fuzzing"]),
     ("strongroom-testkit", &["strongroom-core", "strongroom-repository"]),
+    ("strongroom-wire", &["strongroom-core"]),
     ("xtask", &["strongroom-testkit"]),
 ];
 

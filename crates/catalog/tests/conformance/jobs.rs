@@ -118,6 +118,21 @@ pub(crate) async fn p03_an_expired_lease_is_taken_over_and_counted(room: &Room) 
     assert_eq!(room.catalog.metrics_reading(room.now()).await.unwrap().leases_lost, 1);
 }
 
+pub(crate) async fn p03_leases_of_a_process_that_is_gone_end_when_that_is_known(room: &Room) {
+    assert_eq!(room.catalog.leases_end(room.now()).await.unwrap(), 0);
+    let instance = room.add_instance("source").await;
+    let (held, ready) = (room.add_backup(&instance, "held").await, room.add_backup(&instance, "ready").await);
+    let first = room.claim_of(&held.job_id).await;
+    let waits = room.claim_of(&ready.job_id).await;
+    room.catalog.job_retry(&waits.fence, room.in_s(20), &failure("away"), true).await.unwrap();
+    assert_eq!(room.catalog.leases_end(room.now()).await.unwrap(), 1);
+    let second = room.claim_of(&held.job_id).await;
+    assert!(second.taken_over && second.fence.epoch > first.fence.epoch);
+    let late = room.catalog.job_renew(&first.fence, room.in_s(30), &ProgressReading::default()).await;
+    assert_eq!(late.unwrap_err().kind(), ErrorKind::Fenced);
+    assert!(room.claim().await.is_none(), "a job that pauses was held by nobody");
+}
+
 pub(crate) async fn p12_a_released_job_is_ready_and_its_try_not_counted(room: &Room) {
     let instance = room.add_instance("source").await;
     let backup = room.add_backup(&instance, "nightly").await;

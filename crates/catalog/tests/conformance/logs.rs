@@ -62,7 +62,7 @@ pub(crate) async fn p07_one_worker_has_a_capture_and_a_fenced_one_changes_nothin
     let stale = claim(room).await.unwrap();
     assert_eq!((&stale.instance_id, stale.failures, stale.is_ending), (&instance.id, 0, false));
     assert!(claim(room).await.is_none(), "it is held");
-    room.advance_s(31);
+    assert_eq!(room.catalog.leases_end(room.now()).await.unwrap(), 1);
     let live = claim(room).await.unwrap();
     assert!(live.fence.epoch > stale.fence.epoch);
     let (catalog, fence) = (&room.catalog, &stale.fence);

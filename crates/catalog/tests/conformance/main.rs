@@ -76,6 +76,7 @@ on_every_database![
     jobs::a_claim_takes_the_oldest_due_job_of_its_kinds,
     jobs::p07_a_fenced_worker_changes_nothing,
     jobs::p03_an_expired_lease_is_taken_over_and_counted,
+    jobs::p03_leases_of_a_process_that_is_gone_end_when_that_is_known,
     jobs::p12_a_released_job_is_ready_and_its_try_not_counted,
     jobs::a_failed_try_waits_and_its_reason_is_kept,
     jobs::the_last_failure_fails_the_backup_with_it,

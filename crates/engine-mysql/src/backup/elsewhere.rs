@@ -2,6 +2,7 @@
 //! not say so: they are looked for before it begins.
 
 use strongroom_core::engine::BackupOrder;
+use strongroom_core::foreign_text::for_people;
 
 use crate::connection::{Connection, Watch};
 use crate::facts::EmptyTable;
@@ -132,7 +133,7 @@ fn describe(table: &EmptyTable) -> String {
         Some(count) => format!("{count} rows"),
         None => "rows not counted".to_owned(),
     };
-    let name = crate::fault::for_people(format!("{}.{}", table.schema, table.table).as_bytes());
+    let name = for_people(format!("{}.{}", table.schema, table.table).as_bytes());
     format!("{name} ({}, {rows})", table.engine)
 }
 

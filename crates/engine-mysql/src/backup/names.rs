@@ -3,10 +3,11 @@
 //! A name is a stranger's text. Only names that InnoDB gives its files are taken: no file that a server
 //! would read as its configuration, its plugins or its identity comes in through here.
 
+use strongroom_core::foreign_text::for_people;
 use strongroom_core::member::MemberPath;
 
 use crate::clone::FileDescriptor;
-use crate::fault::{self, Fault, Result};
+use crate::fault::{Fault, Result};
 
 /// One component of a path; the limit of every file system.
 const COMPONENT_BYTES_MAX: usize = 255;
@@ -110,7 +111,7 @@ fn is_top_level(name: &[u8], system_files: &[Vec<u8>]) -> bool {
 }
 
 fn hostile_name(name: &[u8]) -> Fault {
-    let shown = fault::for_people(name.escape_ascii().to_string().as_bytes());
+    let shown = for_people(name.escape_ascii().to_string().as_bytes());
     Fault::hostile(format!("a file called {shown}; nothing was written outside the backup"))
 }
 

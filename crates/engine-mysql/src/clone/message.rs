@@ -1,7 +1,9 @@
 //! Requests and answers of the clone, outside InnoDB's descriptors. Little-endian throughout.
 
+use strongroom_core::foreign_text::for_people;
+
 use super::cursor::Cursor;
-use crate::fault::{self, Fault, Result, ServerError};
+use crate::fault::{Fault, Result, ServerError};
 
 /// InnoDB's number among the engines.
 const INNODB: u8 = 12;
@@ -129,7 +131,7 @@ fn descriptor<'a>(cursor: &mut Cursor<'a>) -> Option<Response<'a>> {
 
 fn error<'a>(cursor: &mut Cursor<'a>) -> Option<Response<'a>> {
     let code = cursor.little_u32()?;
-    let message = fault::for_people(std::mem::take(&mut cursor.0));
+    let message = for_people(std::mem::take(&mut cursor.0));
     Some(Response::Error(ServerError { code, message }))
 }
 

@@ -7,11 +7,12 @@
 use secrecy::ExposeSecret;
 use sha2::{Digest, Sha256};
 use strongroom_core::engine::{Source, TlsMode};
+use strongroom_core::foreign_text::for_people;
 use strongroom_core::{Error, ErrorKind};
+use strongroom_wire::Watch;
 
 use super::Connection;
-use super::watch::Watch;
-use crate::fault::{self, Fault, Foreign, Result, ServerError};
+use crate::fault::{Fault, Foreign, Result, ServerError};
 use crate::remedy::Account;
 use crate::server::Version;
 
@@ -60,7 +61,7 @@ impl Greeting {
             other => return Err(Fault::hostile(format!("a greeting of protocol {other}"))),
         }
         let end = rest.iter().position(|byte| *byte == 0).ok_or_else(malformed)?;
-        let (version_text, rest) = (fault::for_people(&rest[..end]), &rest[end + 1..]);
+        let (version_text, rest) = (for_people(&rest[..end]), &rest[end + 1..]);
         // Thread id, salt, 0, flags, charset, status, flags, length of the salt, reserved, salt.
         let (first_salt, rest) =
             rest.get(4..).and_then(|rest| rest.split_at_checked(8)).ok_or_else(malformed)?;
@@ -215,7 +216,7 @@ fn scramble(password: &[u8], salt: &[u8; SALT_BYTES]) -> Vec<u8> {
 }
 
 fn other_method(method: &[u8], user: &str) -> Error {
-    let (method, account) = (fault::for_people(method), Account::new(user, "%"));
+    let (method, account) = (for_people(method), Account::new(user, "%"));
     refused(format!(
         "The source asks for the login method {method}, which is not offered here. No password was sent."
     ))

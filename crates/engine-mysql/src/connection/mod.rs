@@ -9,9 +9,6 @@ mod inbox;
 mod login;
 mod result;
 mod stream;
-mod tls;
-mod transport;
-mod watch;
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -21,14 +18,14 @@ use rustls::ClientConnection;
 use strongroom_core::engine::{Source, TlsMode};
 use strongroom_core::limits;
 use strongroom_core::network::SourceNetworks;
+pub(crate) use strongroom_wire::{TICK, Watch};
+use strongroom_wire::{Transport, broken, is_tick};
 
 use self::inbox::{Envelope, Inbox};
 pub(crate) use self::login::Greeting;
 use self::result::Beginning;
 pub(crate) use self::result::Row;
 pub(crate) use self::stream::Incoming;
-use self::transport::{Transport, broken, is_tick};
-pub(crate) use self::watch::{TICK, Watch};
 use crate::fault::{Fault, Result, ServerError};
 
 /// The most rows, and bytes of rows, of one result that is held in memory.
@@ -36,6 +33,8 @@ const ROWS_MAX: usize = 100_000;
 const ROWS_SIZE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Time for the answer to an ordinary statement.
 const STATEMENT_TIMEOUT: Duration = Duration::from_millis(limits::SOURCE_IDLE_TIMEOUT_MS);
+/// What helps when nobody answers.
+const REMEDY: &str = "Check host, port, firewall, and bind_address of the server.";
 /// Time for the farewell on a connection that is dropped.
 const FAREWELL_TIMEOUT: Duration = Duration::from_millis(100);
 /// The largest packet that is sent; one that is full would have to go on in a second.
@@ -70,7 +69,7 @@ impl Connection {
     /// Connects and logs in, within [`limits::SOURCE_CONNECT_TIMEOUT_MS`] altogether.
     pub(crate) fn open(source: &Source, watch: &Watch<'_>) -> Result<Self> {
         let watch = watch.with_deadline(Duration::from_millis(limits::SOURCE_CONNECT_TIMEOUT_MS));
-        Self::begin(Transport::open(source, &watch)?, source, &watch)
+        Self::begin(Transport::open(source, REMEDY, &watch)?, source, &watch)
     }
 
     /// Connects to a socket file of a server of this machine that takes this user without a password.
@@ -116,6 +115,11 @@ impl Connection {
         self.session().is_some() || self.transport.local_address().is_none()
     }
 
+    /// How the connection is protected, in words.
+    pub(crate) fn protection(&self, mode: TlsMode) -> String {
+        self.transport.protection(mode)
+    }
+
     /// Our own end of the connection.
     pub(crate) fn local_address(&self) -> Option<std::net::IpAddr> {
         self.transport.local_address()
@@ -127,7 +131,7 @@ impl Connection {
         if !self.inbox.is_empty() {
             return Err(Fault::hostile("plain text where TLS begins"));
         }
-        self.transport.encrypt(source, watch)
+        Ok(self.transport.encrypt(source, watch)?)
     }
 
     /// Runs a statement to its end and answers with its rows.
@@ -278,7 +282,7 @@ impl Connection {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 Err(Fault::lost("The source closed the connection."))
             }
-            Err(error) => Err(broken(&error)),
+            Err(error) => Err(broken(&error).into()),
         }
     }
 
@@ -316,11 +320,11 @@ impl Connection {
                         return Err(Fault::lost("The source has stopped reading."));
                     }
                 }
-                Err(error) => return Err(broken(&error)),
+                Err(error) => return Err(broken(&error).into()),
             }
         }
         match self.transport.flush() {
-            Err(error) if !is_tick(&error) => Err(broken(&error)),
+            Err(error) if !is_tick(&error) => Err(broken(&error).into()),
             _ => Ok(()),
         }
     }

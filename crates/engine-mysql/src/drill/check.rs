@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use strongroom_core::engine::TableCount;
+use strongroom_core::foreign_text::for_people;
 use strongroom_core::limits;
 use strongroom_core::verification::Outcome;
 use strongroom_host::outcome_of;
@@ -11,7 +12,7 @@ use strongroom_host::outcome_of;
 use super::server::Server;
 use super::{Drill, Halt, is_of_this_machine};
 use crate::connection::Connection;
-use crate::fault::{Fault, for_people};
+use crate::fault::Fault;
 use crate::remedy::quote_name;
 
 /// The names of the checks in reports.

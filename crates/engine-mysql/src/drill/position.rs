@@ -1,11 +1,12 @@
 //! What the server says of itself after it has replayed its log: its version, and the exact position of
 //! the copy, which no clone tells.
 
+use strongroom_core::foreign_text::for_people;
 use strongroom_core::verification::Outcome;
 
 use super::Drill;
 use crate::connection::Connection;
-use crate::fault::{Fault, for_people};
+use crate::fault::Fault;
 
 /// The name of the check in reports.
 const CHECK: &str = "gtid_position";

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
+use strongroom_core::foreign_text::for_people;
 use strongroom_core::logs::LogSink;
 use strongroom_core::{Error, ErrorKind, Retry};
 
@@ -250,11 +251,7 @@ impl Cutter {
     }
 
     fn unexpected(&self, name: &[u8]) -> Fault {
-        Fault::hostile(format!(
-            "{} where {} goes on",
-            crate::fault::for_people(name),
-            name_of(&self.base, self.number)
-        ))
+        Fault::hostile(format!("{} where {} goes on", for_people(name), name_of(&self.base, self.number)))
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use strongroom_core::engine::{CancelToken, CheckLine, CheckState, Source};
+use strongroom_core::foreign_text::for_people;
 use strongroom_core::logs::LogPosition;
 
 use super::event::file_of;
@@ -108,7 +109,7 @@ fn line(what: &str, is_ok: bool, found: &str, wanted: &str) -> CheckLine {
     CheckLine {
         what: what.to_owned(),
         state: if is_ok { CheckState::Ok } else { CheckState::Missing },
-        found: crate::fault::for_people(found.as_bytes()),
+        found: for_people(found.as_bytes()),
         wanted: wanted.to_owned(),
         remedy: None,
         why: None,

@@ -12,13 +12,13 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use strongroom_core::engine::{BackupFacts, StartedServer};
+use strongroom_core::foreign_text::for_people;
 use strongroom_core::{Error, ErrorKind, Result};
 use strongroom_host::{Rise, ServerProcess, io_failed};
 
 use super::server::{find_mysqld, installation};
 use super::settings::{OPTION_FILE, PID_FILE, SOCKET, SOCKET_PATH_BYTES_MAX};
 use crate::facts::MySqlFacts;
-use crate::fault::for_people;
 
 /// Where the server writes while it starts.
 const LOG: &str = "strongroom-start.log";

@@ -5,6 +5,7 @@ use bytes::BytesMut;
 use postgres_protocol::message::frontend;
 use strongroom_core::ErrorKind;
 use strongroom_core::engine::PageDamage;
+use strongroom_core::foreign_text::for_people;
 use strongroom_core::member::MemberPath;
 use strongroom_core::parent::{ParentBackup, ParentOffer};
 
@@ -12,7 +13,7 @@ use super::history;
 use super::manifest::{self, ManifestFacts};
 use crate::connection::{Asides, Connection, Watch};
 use crate::facts::PostgresFacts;
-use crate::fault::{Fault, Result, ServerError, for_people};
+use crate::fault::{Fault, Result, ServerError};
 use crate::server::{SUMMARIES_MAJOR, Settings, System};
 
 /// The largest label file that is compared.

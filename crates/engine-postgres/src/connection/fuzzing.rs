@@ -5,8 +5,9 @@ use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use strongroom_wire::Transport;
+
 use super::inbox::Inbox;
-use super::transport::Transport;
 use super::{Connection, Row};
 use crate::fault::ServerError;
 

@@ -4,6 +4,8 @@
 //! TLS, an MD5 answer only when the instance allows it, and a SCRAM exchange that was begun must
 //! end with the server's own proof.
 
+use std::io::{Read, Write};
+
 use bytes::BytesMut;
 use postgres_protocol::authentication::md5_hash;
 use postgres_protocol::authentication::sasl::{
@@ -13,9 +15,9 @@ use postgres_protocol::message::frontend;
 use secrecy::ExposeSecret;
 use strongroom_core::engine::Source;
 use strongroom_core::{Error, ErrorKind, limits};
+use strongroom_wire::{Transport, Watch, broken, is_tick};
 
-use super::watch::Watch;
-use super::{Asides, Connection, tls};
+use super::{Asides, Connection, binding};
 use crate::fault::{Fault, Result};
 
 /// What the connection is for.
@@ -27,6 +29,34 @@ pub(crate) enum Purpose<'a> {
     Sql { database: &'a str },
     /// The same with settings of our own for the session.
     Session { database: &'a str, settings: &'a [(&'a str, &'a str)] },
+}
+
+/// Sends SSLRequest and reads the one byte of the answer, not one more: whatever a stranger put
+/// behind it in plain text must not be taken for the server's words.
+pub(super) fn ask_for_tls(transport: &mut Transport, watch: &Watch<'_>) -> Result<()> {
+    let mut request = BytesMut::new();
+    frontend::ssl_request(&mut request);
+    transport.write_all(&request).map_err(|error| broken(&error))?;
+    let mut answer = [0];
+    loop {
+        match transport.read(&mut answer) {
+            Ok(0) => return Err(Fault::unreachable("The source closed the connection when asked for TLS.")),
+            Ok(_) => break,
+            Err(error) if is_tick(&error) => watch.check()?,
+            Err(error) => return Err(broken(&error).into()),
+        }
+    }
+    match answer {
+        [b'S'] => Ok(()),
+        [b'N'] => Err(Fault::Domain(
+            Error::new(
+                ErrorKind::SourceRefused,
+                "The source does not offer TLS, and the instance asks for it.",
+            )
+            .with_hint("Set ssl = on on the source, or register the instance with tls disable."),
+        )),
+        _ => Err(Fault::hostile("an unknown answer to the request for TLS")),
+    }
 }
 
 /// Sends the start-up message and answers until the server is ready for a command.
@@ -152,7 +182,7 @@ fn prove_by_scram(
     const CONTINUE: u32 = 11;
     const FINAL: u32 = 12;
     let offers = |name: &str| offered.split(|b| *b == 0).any(|mechanism| mechanism == name.as_bytes());
-    let end_point = connection.session().and_then(tls::server_end_point);
+    let end_point = connection.session().and_then(binding::server_end_point);
     let (mechanism, binding) = match end_point {
         Some(end_point) if offers(SCRAM_SHA_256_PLUS) => {
             (SCRAM_SHA_256_PLUS, ChannelBinding::tls_server_end_point(end_point))

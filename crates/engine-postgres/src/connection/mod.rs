@@ -4,13 +4,11 @@
 //! Must never know what a backup is; it moves messages.
 
 mod asides;
+mod binding;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
 mod inbox;
 mod login;
-mod tls;
-mod transport;
-mod watch;
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -22,13 +20,13 @@ use rustls::ClientConnection;
 use strongroom_core::engine::{Source, TlsMode};
 use strongroom_core::limits;
 use strongroom_core::network::SourceNetworks;
+pub(crate) use strongroom_wire::{TICK, Watch};
+use strongroom_wire::{Transport, broken, is_tick};
 
 pub(crate) use self::asides::Asides;
 pub(crate) use self::inbox::Message;
 use self::inbox::{Envelope, Inbox};
 pub(crate) use self::login::Purpose;
-use self::transport::{Transport, broken, is_tick};
-pub(crate) use self::watch::{TICK, Watch};
 use crate::fault::{Fault, Result, ServerError};
 
 /// The most rows, and bytes of rows, of one result that is held in memory.
@@ -36,6 +34,8 @@ const ROWS_MAX: usize = 100_000;
 const ROWS_SIZE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Time for the answer to a command that asks for a setting or the like.
 const COMMAND_TIMEOUT: Duration = Duration::from_millis(limits::SOURCE_IDLE_TIMEOUT_MS);
+/// What helps when nobody answers.
+const REMEDY: &str = "Check host, port, firewall, and listen_addresses in postgresql.conf.";
 /// Time for the farewell on a connection that is dropped.
 const FAREWELL_TIMEOUT: Duration = Duration::from_millis(100);
 
@@ -46,6 +46,7 @@ pub(crate) struct Connection {
     /// Time spent waiting since the server last said anything that matters; our own slowness
     /// does not count, and the server's chatter does not help it.
     silence: Duration,
+    /// The login proved that the TLS channel ends at the server that knows the password.
     is_channel_bound: bool,
 }
 
@@ -57,7 +58,12 @@ impl Connection {
     /// Connects and logs in, within [`limits::SOURCE_CONNECT_TIMEOUT_MS`] altogether.
     pub(crate) fn open(source: &Source, purpose: Purpose<'_>, watch: &Watch<'_>) -> Result<Self> {
         let watch = watch.with_deadline(Duration::from_millis(limits::SOURCE_CONNECT_TIMEOUT_MS));
-        Self::begin(Transport::open(source, &watch)?, source, purpose, &watch)
+        let mut transport = Transport::open(source, REMEDY, &watch)?;
+        if source.tls != TlsMode::Disable {
+            login::ask_for_tls(&mut transport, &watch)?;
+            transport.encrypt(source, &watch)?;
+        }
+        Self::begin(transport, source, purpose, &watch)
     }
 
     /// Connects to a socket file of a server that takes this user without a password. What
@@ -96,9 +102,9 @@ impl Connection {
         self.transport.session()
     }
 
-    /// Whether the login proved that the TLS channel ends at the server that knows the password.
-    pub(crate) fn is_channel_bound(&self) -> bool {
-        self.is_channel_bound
+    /// How the connection is protected, in words.
+    pub(crate) fn protection(&self, mode: TlsMode) -> String {
+        self.transport.protection(mode) + if self.is_channel_bound { ", login bound to it" } else { "" }
     }
 
     /// Our own end of the connection.

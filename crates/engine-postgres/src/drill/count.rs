@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use strongroom_core::engine::TableCount;
+use strongroom_core::foreign_text::for_people;
 use strongroom_core::limits;
 use strongroom_host::outcome_of;
 
@@ -11,7 +12,7 @@ use super::room::MAJOR_WITH_EVENT_TRIGGER_SWITCH;
 use super::server::Server;
 use super::{Drill, Halt, is_of_this_machine, superuser};
 use crate::connection::{Connection, Row, Watch};
-use crate::fault::{Fault, for_people};
+use crate::fault::Fault;
 use crate::remedy::quote_literal;
 use crate::server::Version;
 

@@ -4,10 +4,10 @@ use std::ffi::OsString;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+use strongroom_core::foreign_text::for_people;
 use strongroom_host::{Rise, ServerProcess};
 
 use super::{Drill, Halt, is_of_this_machine};
-use crate::fault::for_people;
 use crate::restore::is_ready;
 
 /// Ending in good order writes out what replay has changed.

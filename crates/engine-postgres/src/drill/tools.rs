@@ -9,6 +9,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
+use strongroom_core::foreign_text::for_people;
 use strongroom_core::verification::Outcome;
 use strongroom_core::{Error, ErrorKind};
 use strongroom_host::outcome_of;
@@ -16,7 +17,6 @@ use strongroom_host::outcome_of;
 use super::count::{Login, NO_EVENT_TRIGGERS, SESSION};
 use super::room::{MAJOR_WITH_EVENT_TRIGGER_SWITCH, PORT};
 use super::{Drill, Halt, is_of_this_machine};
-use crate::fault::for_people;
 
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 

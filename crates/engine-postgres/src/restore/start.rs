@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use strongroom_core::engine::{BackupFacts, StartedServer};
+use strongroom_core::foreign_text::for_people;
 use strongroom_core::{Error, ErrorKind, Result};
 use strongroom_host::{Rise, ServerProcess, io_failed};
 
 use crate::facts::PostgresFacts;
-use crate::fault::for_people;
 
 /// Names the folders of servers' programs when they are in no usual place, separated as in `PATH`.
 const BINDIR_VARIABLE: &str = "STRONGROOM_POSTGRES_BINDIR";

@@ -7,7 +7,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use strongroom_testkit::mysql::require;
 
+use crate::mysql;
 use crate::room::{Done, Room, until};
 use crate::source::Source;
 
@@ -73,18 +75,45 @@ fn real_clients_log_in_and_sign_with_what_the_first_start_wrote() {
     assert!(!log.contains("srs_"), "the log has a session");
 }
 
+/// What is registered as `shop`.
+enum Shop {
+    PostgreSql(Source),
+    MySql(mysql::Shop),
+}
+
+impl Shop {
+    fn postgresql() -> Self {
+        Self::PostgreSql(Source::filled(2))
+    }
+
+    /// The name that RDS has for it.
+    fn engine(&self) -> &'static str {
+        match self {
+            Self::PostgreSql(_) => "PostgreSQL",
+            Self::MySql(_) => "MySQL",
+        }
+    }
+
+    fn register(&self, room: &Room) -> Value {
+        match self {
+            Self::PostgreSql(source) => source.register(room),
+            Self::MySql(shop) => shop.register(room),
+        }
+    }
+}
+
 /// A server with the database `shop`, a job that has ended, and a second project with a user.
 struct Stage {
     room: Room,
-    _source: Source,
+    _shop: Shop,
     story: PathBuf,
     ids: Value,
 }
 
 impl Stage {
-    fn set() -> Self {
-        let (room, source) = (Room::serving(), Source::filled(2));
-        let instance = source.register(&room);
+    fn set(shop: Shop) -> Self {
+        let room = Room::serving();
+        let instance = shop.register(&room);
         let created =
             room.json(&["backup", "create", "shop", "--name", "before", "--wait", "--progress", "none"]);
         room.run(&["backup", "delete", "before", "--progress", "none"]).expect(0);
@@ -106,6 +135,7 @@ impl Stage {
             "job_id": created["job_id"],
             "their_project_id": theirs["id"],
             "has_instances": true,
+            "engine": shop.engine(),
         });
         let mut story = ids.clone();
         story["ours"] = openrc(&room);
@@ -117,7 +147,7 @@ impl Stage {
         person.remove("OS_PROJECT_ID");
         let path = room.scratch.path().join("story.json");
         fs::write(&path, story.to_string()).unwrap();
-        Self { room, _source: source, story: path, ids }
+        Self { room, _shop: shop, story: path, ids }
     }
 }
 
@@ -131,10 +161,9 @@ fn openrc(room: &Room) -> Value {
     Value::Object(text.lines().filter_map(line).collect())
 }
 
-#[test]
-fn the_openstack_command_line_and_its_sdk_do_all_they_can() {
+fn openstack(shop: Shop) {
     let Some(python) = clients() else { return };
-    let stage = Stage::set();
+    let stage = Stage::set(shop);
     sees(
         &python,
         "openstack_rds.py",
@@ -165,9 +194,20 @@ fn the_openstack_command_line_and_its_sdk_do_all_they_can() {
 }
 
 #[test]
-fn the_sdk_of_huawei_makes_every_call_of_backups() {
+fn the_openstack_command_line_and_its_sdk_do_all_they_can() {
+    openstack(Shop::postgresql());
+}
+
+#[test]
+fn the_openstack_command_line_and_its_sdk_do_all_they_can_for_mysql() {
+    if require() {
+        openstack(Shop::MySql(mysql::Shop::open()));
+    }
+}
+
+fn huawei(shop: Shop) {
     let Some(python) = clients() else { return };
-    let stage = Stage::set();
+    let stage = Stage::set(shop);
     sees(
         &python,
         "huawei_rds.py",
@@ -192,12 +232,24 @@ fn the_sdk_of_huawei_makes_every_call_of_backups() {
     );
 }
 
+#[test]
+fn the_sdk_of_huawei_makes_every_call_of_backups() {
+    huawei(Shop::postgresql());
+}
+
+#[test]
+fn the_sdk_of_huawei_makes_every_call_of_backups_for_mysql() {
+    if require() {
+        huawei(Shop::MySql(mysql::Shop::open()));
+    }
+}
+
 /// Requests made from a document, with ids that are there and ids that are not: no 5xx, no answer
 /// that the document does not describe, nothing served to nobody.
 fn conforms(document: &str) {
     let python = python("schemathesis-python", "STRONGROOM_TEST_SCHEMATHESIS_PYTHON", "schemathesis");
     let Some(python) = python else { return };
-    let stage = Stage::set();
+    let stage = Stage::set(Shop::postgresql());
     let room = &stage.room;
     let backup = room.json(&["backup", "create", "shop", "--name", "kept", "--wait", "--progress", "none"]);
     let parameters = format!(

@@ -66,6 +66,19 @@ fn one_server_at_a_time() {
     assert!(second.stderr.contains("another strongroom"), "{}", second.stderr);
 }
 
+/// A second data directory does not let a second server onto a catalog.
+#[test]
+fn one_server_at_a_time_works_on_a_catalog_in_a_file() {
+    let mut room = Room::empty();
+    let catalog = room.scratch.path().join("elsewhere.sqlite");
+    room.environment.push(("STRONGROOM_DATABASE_URL".to_owned(), format!("sqlite://{}", catalog.display())));
+    room.serve();
+    room.name = "other".to_owned();
+    let second = room.serve_refused().expect(4);
+    let said = format!("another strongroom serves {} already", catalog.display());
+    assert!(second.stderr.contains(&said), "{}", second.stderr);
+}
+
 #[test]
 fn a_missing_or_wrong_key_is_exit_7_and_changes_nothing() {
     let mut room = Room::serving();

@@ -34,12 +34,12 @@ const TABLES: &str = "
     insert into shop.visits select id, name from shop.wares where id <= 50;
 ";
 
-struct Shop {
+pub(crate) struct Shop {
     server: MySqlServer,
 }
 
 impl Shop {
-    fn open() -> Self {
+    pub(crate) fn open() -> Self {
         let server = MySqlServer::start(&Options::default()).unwrap();
         // As docs/engines/mysql.md asks for it.
         server
@@ -52,7 +52,7 @@ impl Shop {
         Self { server }
     }
 
-    fn register(&self, room: &Room) -> Value {
+    pub(crate) fn register(&self, room: &Room) -> Value {
         register_at(room, self.server.port())
     }
 

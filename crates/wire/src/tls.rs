@@ -11,7 +11,8 @@ use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStor
 use strongroom_core::engine::{Source, TlsMode};
 use strongroom_core::{Error, ErrorKind, Field, Result};
 
-use crate::fault::Fault;
+use crate::transport::broken;
+use crate::trouble::Trouble;
 
 /// A TLS client for the source, ready for its handshake.
 pub(crate) fn client(source: &Source) -> Result<ClientConnection> {
@@ -58,9 +59,9 @@ fn roots(source: &Source) -> Result<RootCertStore> {
 }
 
 /// A failed handshake: mostly a certificate that does not convince.
-pub(crate) fn refused(error: &io::Error) -> Fault {
+pub(crate) fn refused(error: &io::Error) -> Trouble {
     let reason = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    Fault::Domain(match reason {
+    Trouble::Domain(match reason {
         Some(rustls::Error::InvalidCertificate(why)) => Error::new(
             ErrorKind::SourceRefused,
             format!("The certificate of the source was refused: {why}. No password was sent."),
@@ -71,7 +72,7 @@ pub(crate) fn refused(error: &io::Error) -> Fault {
             "TLS with the source could not be agreed upon. No password was sent.",
         )
         .with_source(other.clone()),
-        None => return super::transport::broken(error),
+        None => return broken(error),
     })
 }
 

@@ -10,31 +10,31 @@ use std::time::{Duration, Instant};
 
 use rustls::{ClientConnection, StreamOwned};
 use socket2::{SockRef, TcpKeepalive};
-use strongroom_core::engine::Source;
+use strongroom_core::engine::{Source, TlsMode};
 use strongroom_core::network::SourceNetworks;
 use strongroom_core::{Error, ErrorKind};
 
-use super::tls;
-use super::watch::{TICK, Watch};
-use crate::fault::{Fault, Result};
+use crate::tls;
+use crate::trouble::{Result, Trouble};
+use crate::watch::{TICK, Watch};
 
 /// A connected socket, with or without TLS. Reads and writes give up after [`TICK`].
-pub(crate) enum Transport {
+pub enum Transport {
     Plain(TcpStream),
     Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
     Local(UnixStream),
 }
 
 impl Transport {
-    /// Resolves and connects.
-    pub(crate) fn open(source: &Source, watch: &Watch<'_>) -> Result<Self> {
-        let socket = dial(source, watch)?;
+    /// Resolves and connects. `remedy` is what helps when nobody answers there.
+    pub fn open(source: &Source, remedy: &'static str, watch: &Watch<'_>) -> Result<Self> {
+        let socket = dial(source, remedy, watch)?;
         configure(&socket).map_err(|error| broken(&error))?;
         Ok(Self::Plain(socket))
     }
 
     /// Goes on encrypted; the server was asked for it and waits for the handshake.
-    pub(crate) fn encrypt(&mut self, source: &Source, watch: &Watch<'_>) -> Result<()> {
+    pub fn encrypt(&mut self, source: &Source, watch: &Watch<'_>) -> Result<()> {
         let Self::Plain(socket) = self else { return Ok(()) };
         let socket = socket.try_clone().map_err(|error| broken(&error))?;
         *self = shake_hands(tls::client(source)?, socket, watch)?;
@@ -42,7 +42,7 @@ impl Transport {
     }
 
     /// Connects to a socket file. A server that is up answers at once or not at all.
-    pub(crate) fn open_local(path: &Path) -> Result<Self> {
+    pub fn open_local(path: &Path) -> Result<Self> {
         let open = || -> io::Result<UnixStream> {
             let socket = UnixStream::connect(path)?;
             socket.set_read_timeout(Some(TICK))?;
@@ -53,15 +53,30 @@ impl Transport {
     }
 
     /// The TLS session, when there is one.
-    pub(crate) fn session(&self) -> Option<&ClientConnection> {
+    pub fn session(&self) -> Option<&ClientConnection> {
         match self {
             Self::Plain(_) | Self::Local(_) => None,
             Self::Tls(stream) => Some(&stream.conn),
         }
     }
 
+    /// How it is protected, in words. `mode` is what was asked for when it was opened.
+    pub fn protection(&self, mode: TlsMode) -> String {
+        let Some(session) = self.session() else { return "without TLS".to_owned() };
+        let version = match session.protocol_version() {
+            Some(rustls::ProtocolVersion::TLSv1_3) => "TLS 1.3",
+            Some(rustls::ProtocolVersion::TLSv1_2) => "TLS 1.2",
+            _ => "TLS",
+        };
+        let certificate = match mode {
+            TlsMode::VerifyFull => "certificate verified",
+            TlsMode::Require | TlsMode::Disable => "certificate not checked",
+        };
+        format!("{version}, {certificate}")
+    }
+
     /// Our own end, when it has an address.
-    pub(crate) fn local_address(&self) -> Option<IpAddr> {
+    pub fn local_address(&self) -> Option<IpAddr> {
         let socket = match self {
             Self::Plain(socket) => socket,
             Self::Tls(stream) => &stream.sock,
@@ -70,8 +85,17 @@ impl Transport {
         socket.local_addr().ok().map(|address| address.ip().to_canonical())
     }
 
+    /// How long a read waits before it gives up; nothing is lost by that.
+    pub fn set_read_timeout(&self, timeout: Duration) {
+        let _ = match self {
+            Self::Plain(socket) => socket.set_read_timeout(Some(timeout)),
+            Self::Tls(stream) => stream.sock.set_read_timeout(Some(timeout)),
+            Self::Local(socket) => socket.set_read_timeout(Some(timeout)),
+        };
+    }
+
     /// Bounds the farewell: nobody waits for a server that does not read any more.
-    pub(crate) fn set_write_timeout(&self, timeout: Duration) {
+    pub fn set_write_timeout(&self, timeout: Duration) {
         let _ = match self {
             Self::Plain(socket) => socket.set_write_timeout(Some(timeout)),
             Self::Tls(stream) => stream.sock.set_write_timeout(Some(timeout)),
@@ -79,7 +103,7 @@ impl Transport {
         };
     }
 
-    pub(crate) fn close(&self) {
+    pub fn close(&self) {
         let _ = match self {
             Self::Plain(socket) => socket.shutdown(Shutdown::Both),
             Self::Tls(stream) => stream.sock.shutdown(Shutdown::Both),
@@ -117,24 +141,25 @@ impl Write for Transport {
 }
 
 /// Whether a socket error only says that nothing came within the tick.
-pub(crate) fn is_tick(error: &io::Error) -> bool {
+pub fn is_tick(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted)
 }
 
 /// The connection broke; what the operating system said stays in the log.
-pub(crate) fn broken(error: &io::Error) -> Fault {
-    Fault::Lost(
-        Error::new(
-            ErrorKind::SourceUnreachable,
-            format!("The connection to the source broke ({}). Nothing was stored as complete.", error.kind()),
-        )
-        .with_source(error.to_string()),
-    )
+pub fn broken(error: &io::Error) -> Trouble {
+    let what =
+        format!("The connection to the source broke ({}). Nothing was stored as complete.", error.kind());
+    Trouble::Lost(Error::new(ErrorKind::SourceUnreachable, what).with_source(error.to_string()))
+}
+
+/// The same in other words.
+pub(crate) fn lost(what: &str) -> Trouble {
+    Trouble::Lost(Error::new(ErrorKind::SourceUnreachable, format!("{what} Nothing was stored as complete.")))
 }
 
 /// Resolving and connecting cannot be cut short, so they happen on a thread that is left behind
 /// when the caller's patience ends; the operating system ends it soon after.
-fn dial(source: &Source, watch: &Watch<'_>) -> Result<TcpStream> {
+fn dial(source: &Source, remedy: &'static str, watch: &Watch<'_>) -> Result<TcpStream> {
     let (answer, answers) = mpsc::channel();
     let (host, port) = (&source.host, source.port);
     let (address, networks) = ((host.clone(), port), source.networks.clone());
@@ -147,7 +172,7 @@ fn dial(source: &Source, watch: &Watch<'_>) -> Result<TcpStream> {
         match answers.recv_timeout(TICK.min(watch.remaining())) {
             Ok(Ok(socket)) => return Ok(socket),
             Ok(Err(error)) if error.kind() == io::ErrorKind::PermissionDenied => {
-                return Err(Fault::Domain(
+                return Err(Trouble::Domain(
                     Error::new(
                         ErrorKind::SourceRefused,
                         format!("The source {host}:{port} was not called: {error}."),
@@ -156,23 +181,23 @@ fn dial(source: &Source, watch: &Watch<'_>) -> Result<TcpStream> {
                 ));
             }
             Ok(Err(error)) => {
-                return Err(Fault::Lost(
+                return Err(Trouble::Lost(
                     Error::new(
                         ErrorKind::SourceUnreachable,
                         format!("The source {host}:{port} could not be reached: {error}."),
                     )
-                    .with_hint("Check host, port, firewall, and bind_address of the server."),
+                    .with_hint(remedy),
                 ));
             }
             Err(mpsc::RecvTimeoutError::Timeout) if watch.remaining().is_zero() => {
-                return Err(Fault::Lost(Error::new(
+                return Err(Trouble::Lost(Error::new(
                     ErrorKind::SourceUnreachable,
                     format!("The source {host}:{port} did not answer in time."),
                 )));
             }
             Err(mpsc::RecvTimeoutError::Timeout) => watch.check()?,
             Err(mpsc::RecvTimeoutError::Disconnected) => {
-                return Err(Fault::Domain(Error::internal("the dialling thread ended without an answer")));
+                return Err(Trouble::Domain(Error::internal("the dialling thread ended without an answer")));
             }
         }
     }

@@ -1,4 +1,4 @@
-//! What a blocking wait looks at: the cancel token, the other connection, the clock.
+//! What a blocking wait looks at: the cancel token, a partner, the clock.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -6,23 +6,24 @@ use std::time::{Duration, Instant};
 use strongroom_core::engine::CancelToken;
 use strongroom_core::limits;
 
-use crate::fault::{Fault, Result};
+use crate::transport::lost;
+use crate::trouble::{Result, Trouble};
 
 /// The longest a wait sleeps before it looks around.
-pub(crate) const TICK: Duration = Duration::from_millis(500);
+pub const TICK: Duration = Duration::from_millis(500);
 
 /// How long, and for whose sake, a wait goes on.
 #[derive(Clone, Copy)]
-pub(crate) struct Watch<'a> {
+pub struct Watch<'a> {
     cancel: &'a CancelToken,
     abandoned: Option<&'a AtomicBool>,
     deadline: Option<Instant>,
     /// Silence of the server after which it is given up.
-    pub(crate) silence_max: Duration,
+    pub silence_max: Duration,
 }
 
 impl<'a> Watch<'a> {
-    pub(crate) fn new(cancel: &'a CancelToken) -> Self {
+    pub fn new(cancel: &'a CancelToken) -> Self {
         Self {
             cancel,
             abandoned: None,
@@ -32,33 +33,36 @@ impl<'a> Watch<'a> {
     }
 
     /// Also ends when the other connection of the backup has failed.
-    pub(crate) fn with_partner(self, abandoned: &'a AtomicBool) -> Self {
+    #[must_use]
+    pub fn with_partner(self, abandoned: &'a AtomicBool) -> Self {
         Self { abandoned: Some(abandoned), ..self }
     }
 
     /// Takes a longer silence of the server for work.
-    pub(crate) fn with_silence(self, silence_max: Duration) -> Self {
+    #[must_use]
+    pub fn with_silence(self, silence_max: Duration) -> Self {
         Self { silence_max, ..self }
     }
 
     /// Also ends when `limit` has passed, whatever the server sends.
-    pub(crate) fn with_deadline(self, limit: Duration) -> Self {
+    #[must_use]
+    pub fn with_deadline(self, limit: Duration) -> Self {
         Self { deadline: Some(Instant::now() + limit.min(self.remaining())), ..self }
     }
 
-    pub(crate) fn check(&self) -> Result<()> {
+    pub fn check(&self) -> Result<()> {
         self.cancel.check()?;
         if self.abandoned.is_some_and(|abandoned| abandoned.load(Ordering::Acquire)) {
-            return Err(Fault::Abandoned);
+            return Err(Trouble::Abandoned);
         }
         if self.remaining().is_zero() {
-            return Err(Fault::unreachable("The source did not answer in time."));
+            return Err(lost("The source did not answer in time."));
         }
         Ok(())
     }
 
     /// Time until the deadline; very long without one.
-    pub(crate) fn remaining(&self) -> Duration {
+    pub fn remaining(&self) -> Duration {
         self.deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()))
     }
 }
