@@ -153,7 +153,8 @@ impl Filling {
         run(&format!(
             "SET @words = '{words}'; CREATE TEMPORARY TABLE shop.picked (id INT);
              INSERT INTO shop.picked SELECT 1 + FLOOR(RAND() * {orders}) FROM shop.numbers a, shop.numbers b LIMIT {changed};
-             UPDATE shop.orders SET amount = amount + 1, note = {note} WHERE id IN (SELECT id FROM shop.picked)",
+             UPDATE shop.orders JOIN (SELECT DISTINCT id FROM shop.picked) AS p USING (id)
+               SET amount = amount + 1, note = {note}",
             words = vocabulary()
         ))
         .map(drop)

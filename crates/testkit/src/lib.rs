@@ -7,6 +7,9 @@ pub mod account;
 pub mod debian;
 pub mod depth;
 pub mod disk;
+#[cfg(feature = "store")]
+#[expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+pub mod log_archive;
 pub mod mysql;
 pub mod mysql_binaries;
 pub mod mysql_ledger;

@@ -2,6 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Shutdown, TcpStream, ToSocketAddrs};
+use std::ops::Range;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::mpsc;
@@ -18,10 +19,13 @@ use crate::tls;
 use crate::trouble::{Result, Trouble};
 use crate::watch::{TICK, Watch};
 
+/// What a TLS connection takes from the kernel at once.
+const GATHERED_BYTES_MAX: usize = 256 << 10;
+
 /// A connected socket, with or without TLS. Reads and writes give up after [`TICK`].
 pub enum Transport {
     Plain(TcpStream),
-    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+    Tls(Box<StreamOwned<ClientConnection, Gathering>>),
     Local(UnixStream),
 }
 
@@ -79,7 +83,7 @@ impl Transport {
     pub fn local_address(&self) -> Option<IpAddr> {
         let socket = match self {
             Self::Plain(socket) => socket,
-            Self::Tls(stream) => &stream.sock,
+            Self::Tls(stream) => &stream.sock.socket,
             Self::Local(_) => return None,
         };
         socket.local_addr().ok().map(|address| address.ip().to_canonical())
@@ -89,7 +93,7 @@ impl Transport {
     pub fn set_read_timeout(&self, timeout: Duration) {
         let _ = match self {
             Self::Plain(socket) => socket.set_read_timeout(Some(timeout)),
-            Self::Tls(stream) => stream.sock.set_read_timeout(Some(timeout)),
+            Self::Tls(stream) => stream.sock.socket.set_read_timeout(Some(timeout)),
             Self::Local(socket) => socket.set_read_timeout(Some(timeout)),
         };
     }
@@ -98,7 +102,7 @@ impl Transport {
     pub fn set_write_timeout(&self, timeout: Duration) {
         let _ = match self {
             Self::Plain(socket) => socket.set_write_timeout(Some(timeout)),
-            Self::Tls(stream) => stream.sock.set_write_timeout(Some(timeout)),
+            Self::Tls(stream) => stream.sock.socket.set_write_timeout(Some(timeout)),
             Self::Local(socket) => socket.set_write_timeout(Some(timeout)),
         };
     }
@@ -106,7 +110,7 @@ impl Transport {
     pub fn close(&self) {
         let _ = match self {
             Self::Plain(socket) => socket.shutdown(Shutdown::Both),
-            Self::Tls(stream) => stream.sock.shutdown(Shutdown::Both),
+            Self::Tls(stream) => stream.sock.socket.shutdown(Shutdown::Both),
             Self::Local(socket) => socket.shutdown(Shutdown::Both),
         };
     }
@@ -241,7 +245,46 @@ fn configure(socket: &TcpStream) -> io::Result<()> {
     SockRef::from(socket).set_tcp_keepalive(&keepalive)
 }
 
-fn shake_hands(mut client: ClientConnection, mut socket: TcpStream, watch: &Watch<'_>) -> Result<Transport> {
+/// A socket whose bytes are taken from the kernel in large pieces. TLS asks for a few kilobytes at a
+/// time, and each of its questions would be a call of the kernel.
+pub struct Gathering {
+    socket: TcpStream,
+    buffer: Box<[u8]>,
+    /// What of it came and was not taken yet.
+    waiting: Range<usize>,
+}
+
+impl Gathering {
+    fn of(socket: TcpStream) -> Self {
+        Self { socket, buffer: vec![0; GATHERED_BYTES_MAX].into_boxed_slice(), waiting: 0..0 }
+    }
+}
+
+impl Read for Gathering {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if self.waiting.is_empty() {
+            self.waiting = 0..self.socket.read(&mut self.buffer)?;
+        }
+        let count = into.len().min(self.waiting.len());
+        let (taken, left) = (self.waiting.start, self.waiting.start + count);
+        into[..count].copy_from_slice(&self.buffer[taken..left]);
+        self.waiting.start = left;
+        Ok(count)
+    }
+}
+
+impl Write for Gathering {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.socket.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.socket.flush()
+    }
+}
+
+fn shake_hands(mut client: ClientConnection, socket: TcpStream, watch: &Watch<'_>) -> Result<Transport> {
+    let mut socket = Gathering::of(socket);
     while client.is_handshaking() {
         match client.complete_io(&mut socket) {
             Ok(_) => {}

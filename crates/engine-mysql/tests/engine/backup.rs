@@ -83,7 +83,7 @@ fn b06_b20_mysql_comes_back_with_writers_and_changing_definitions_running() {
     let server = world::start(None);
     let wanted = checksums(&server);
     let writers = MySqlWriters::start(&server, 3, true).unwrap();
-    for round in 0..depth::choose(2, 6) {
+    for round in 0..depth::choose(2, 20) {
         while writers.churned() < 3 * (round + 1) {
             server.sql("select sleep(0.05)").unwrap();
         }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use strongroom_core::engine::{BackupFacts, Source, StopReason};
 use strongroom_core::progress::Progress;
 use strongroom_core::{Error, ErrorKind, Retry};
+use strongroom_testkit::depth;
 use strongroom_testkit::mysql::{MySqlServer, require};
 
 use crate::desk::{Taken, donor_is_free, fact, source};
@@ -72,11 +73,38 @@ fn b04_an_acknowledgement_that_is_cut_is_given_once_more() {
             let facts = taken.take(&through(&proxy, &server)).unwrap();
             assert!(number(&facts, "/transfer/resumed") > 0, "{connection} {after}");
             donor_is_free(&server);
-            if connection == 4 {
+            // Each end of a stage, and each place of the cut.
+            if (connection % 2 == 0) == (after == 100) || depth::is_full() {
                 let restored = taken.boot();
                 assert_eq!(checksums(&restored), wanted, "{connection} {after}");
             }
         }
+    }
+}
+
+/// Broken twice, the clone is taken up again from its middle, though its own connection still lives.
+#[test]
+fn b04_an_acknowledgement_that_breaks_twice_takes_the_clone_up_again() {
+    if !require() {
+        return;
+    }
+    let server = world::start(None);
+    let wanted = checksums(&server);
+    let whole = Proxy::start(server.port(), &[]);
+    Taken::new().take(&through(&whole, &server)).unwrap();
+    for after in [100, whole.brought(2) - 40] {
+        let cuts = [2, 3].map(|connection| Cut { connection, after });
+        let proxy = Proxy::start(server.port(), &cuts);
+        let taken = Taken::new();
+        let facts = taken.take(&through(&proxy, &server)).unwrap();
+        assert_eq!(number(&facts, "/transfer/resumed"), 2, "{after}");
+        donor_is_free(&server);
+        let restored = taken.boot();
+        assert_eq!(
+            (checksums(&restored), check_tables(&restored)),
+            (wanted.clone(), String::new()),
+            "{after}"
+        );
     }
 }
 

@@ -8,10 +8,11 @@ use strongroom_core::engine::{CancelToken, CheckState, Engine};
 use strongroom_core::logs::{LogPosition, LogRange};
 use strongroom_core::{ErrorKind, Retry};
 use strongroom_engine_mysql::MySqlEngine;
+use strongroom_testkit::log_archive::Mishap;
 use strongroom_testkit::mysql::{MySqlServer, require};
 
 use crate::desk::{Taken, source};
-use crate::log_desk::{Desk, Mishap, end, log_server};
+use crate::log_desk::{Desk, end, log_server};
 
 /// Rows, a changed definition, new files.
 fn work(server: &MySqlServer, rounds: u32) {
@@ -72,12 +73,12 @@ fn captured_binary_log_is_the_servers_own() {
     desk.wait_for(&server);
     // What is idle is caught up with, too.
     let begun = Instant::now();
-    while desk.told.lock().unwrap().caught_up.is_none() {
+    while desk.told().caught_up.is_none() {
         assert!(begun.elapsed() < Duration::from_mins(1));
         server.sql("select sleep(0.2)").unwrap();
     }
     let now: i64 = server.sql("select unix_timestamp()").unwrap().parse().unwrap();
-    let caught_up = desk.told.lock().unwrap().caught_up.unwrap();
+    let caught_up = desk.told().caught_up.unwrap();
     assert!((now - caught_up.as_second()).abs() < 60, "{caught_up}");
     capture.stop();
     // The next one reads what is held, tags and all, and goes on there; a file that ended with the server
@@ -91,7 +92,7 @@ fn captured_binary_log_is_the_servers_own() {
     }
     is_one_range(&desk);
     assert!(desk.judge(&server) > 5);
-    assert_eq!(desk.told.lock().unwrap().gaps, []);
+    assert_eq!(desk.told().gaps, []);
 }
 
 /// A process that ends takes with it what it had not made durable; the next one goes on at that byte, be
@@ -105,7 +106,7 @@ fn p03_a_capture_of_mysql_that_died_goes_on_at_its_last_durable_byte() {
     let desk = Desk::new();
     let mut deaths = 0;
     for round in 0..10_u64 {
-        let before = desk.told.lock().unwrap().written_bytes;
+        let before = desk.told().written_bytes;
         let mishap = Mishap::DiesAfter(before + 50_000 + round * 2_333_337);
         let capture = desk.capture_with(&server, mishap);
         while capture.is_running() {
@@ -126,7 +127,7 @@ fn p03_a_capture_of_mysql_that_died_goes_on_at_its_last_durable_byte() {
     capture.stop();
     is_one_range(&desk);
     assert!(desk.judge(&server) > 2 && deaths == 10);
-    assert_eq!(desk.told.lock().unwrap().gaps, []);
+    assert_eq!(desk.told().gaps, []);
 }
 
 #[test]
@@ -191,7 +192,7 @@ fn b09_purged_logs_are_a_gap_that_is_told_by_its_transactions() {
     work(&server, 1);
     desk.wait_for(&server);
     capture.stop();
-    let gaps = std::mem::take(&mut desk.told.lock().unwrap().gaps);
+    let gaps = std::mem::take(&mut desk.told().gaps);
     let [(from, to, words)] = &gaps[..] else { panic!("{gaps:?}") };
     assert_eq!((*from, *to), (Some(until), LogPosition::start_of(kept.file)));
     assert!(words.contains(&format!("missing: {wanted} (")) && words.contains("(1236)"), "{words} {wanted}");
@@ -229,13 +230,13 @@ fn v03_a_reset_log_is_not_taken_for_the_one_before() {
     work(&server, 2);
     desk.wait_for(&server);
     capture.stop();
-    let gap = desk.told.lock().unwrap().gaps.pop().unwrap();
+    let gap = desk.told().gaps.pop().unwrap();
     assert_eq!((gap.0, gap.1), (Some(until), LogPosition::start_of(until.file + 3)));
     let capture = desk.capture(&server);
     work(&server, 1);
     desk.wait_for(&server);
     capture.stop();
-    assert_eq!((desk.ranges()[0].1.len(), desk.told.lock().unwrap().gaps.len()), (2, 0));
+    assert_eq!((desk.ranges()[0].1.len(), desk.told().gaps.len()), (2, 0));
 }
 
 #[test]

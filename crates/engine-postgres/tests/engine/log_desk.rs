@@ -1,84 +1,35 @@
-//! A log archive in a folder, a capture that fills it, and what judges them: the server's own segments.
+//! Captures of PostgreSQL's log into an archive, and what judges it: the server's own segments.
 
-use std::collections::BTreeMap;
 use std::fs;
+use std::ops::Deref;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use strongroom_core::engine::{CancelToken, Engine, EngineKind, Source, SourceIdentity, StopReason};
-use strongroom_core::id::{LineageId, ProjectId};
-use strongroom_core::logs::{LogOrder, LogPosition, LogRange, LogSink, LogStream, LogStreamId};
+use strongroom_core::Error;
+use strongroom_core::engine::{CancelToken, Engine, EngineKind, Source, SourceIdentity};
+use strongroom_core::logs::{LogOrder, LogRange, LogStream};
 use strongroom_core::progress::Progress;
-use strongroom_core::time::{Clock, Randomness};
-use strongroom_core::{Error, ErrorKind, Result};
-use strongroom_repository::{Lineage, LocalStore, LogWriter, RecoveryKey, Repository};
+use strongroom_testkit::log_archive::{ArchiveSink, Capture, LogArchive, Mishap};
 use strongroom_testkit::postgres::{Options, PostgresServer, SUPERUSER};
-use tempfile::TempDir;
 
 use crate::desk::{engine, source};
 
 pub(crate) const OWNER: &str = "0190aaaabbbbccccddddeeeeffff0000in03";
 const PATIENCE: Duration = Duration::from_secs(90);
 
-struct Standing;
+pub(crate) struct Desk(LogArchive);
 
-impl Clock for Standing {
-    fn now(&self) -> jiff::Timestamp {
-        jiff::Timestamp::UNIX_EPOCH
+impl Deref for Desk {
+    type Target = LogArchive;
+
+    fn deref(&self) -> &LogArchive {
+        &self.0
     }
-}
-
-#[derive(Default)]
-struct Drawn(AtomicU64);
-
-impl Randomness for Drawn {
-    fn fill(&self, bytes: &mut [u8]) {
-        for byte in bytes.iter_mut() {
-            *byte = ((self.0.fetch_add(1, Ordering::Relaxed) * 37) >> 3) as u8;
-        }
-    }
-}
-
-/// What a sink was told beside log.
-#[derive(Debug, Default)]
-pub(crate) struct Told {
-    pub(crate) gaps: Vec<(Option<LogPosition>, LogPosition, String)>,
-    pub(crate) given_up: Vec<u64>,
-    pub(crate) caught_up: Option<jiff::Timestamp>,
-    pub(crate) written_bytes: u64,
-}
-
-/// What happens to a capture besides log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Mishap {
-    None,
-    /// Its process ends after so many bytes, with what it had not made durable.
-    DiesAfter(u64),
-    /// Its repository takes nothing.
-    TakesNothing,
-}
-
-pub(crate) struct Desk {
-    pub(crate) folder: TempDir,
-    pub(crate) lineage: Lineage,
-    pub(crate) told: Arc<Mutex<Told>>,
 }
 
 impl Desk {
     pub(crate) fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        fs::set_permissions(folder.path(), mode).unwrap();
-        let store = Arc::new(LocalStore::open(&folder.path().join("repository")).unwrap());
-        let random: Arc<dyn Randomness> = Arc::new(Drawn::default());
-        let key = RecoveryKey::generate(&*random);
-        let repository = Repository::create(store, &key, Arc::new(Standing), random).unwrap();
-        let id = uuid::Uuid::from_u128(3);
-        let lineage = repository.lineage(&ProjectId::issue(id), &LineageId::issue(id)).unwrap();
-        Self { folder, lineage, told: Arc::default() }
+        Self(LogArchive::new())
     }
 
     pub(crate) fn capture(&self, server: &PostgresServer) -> Capture {
@@ -95,38 +46,7 @@ impl Desk {
     }
 
     fn begin(&self, source: Source, identity: SourceIdentity, mishap: Mishap, bound: u64) -> Capture {
-        let cancel = CancelToken::new();
-        let mut sink = ArchiveSink {
-            lineage: self.lineage.clone(),
-            writer: None,
-            told: self.told.clone(),
-            mishap,
-            since: Instant::now(),
-        };
-        let stop = cancel.clone();
-        let thread = std::thread::spawn(move || run(&source, &identity, &mut sink, &cancel, bound));
-        Capture { thread, stop }
-    }
-
-    /// Of each stream, oldest first, what is held.
-    pub(crate) fn ranges(&self) -> Vec<(LogStream, Vec<LogRange>)> {
-        let mut streams = self.lineage.log_streams().unwrap();
-        // A stream is marked before it is told what it is: in between it holds nothing.
-        streams.retain(|held| held.about.is_some() || !held.ranges.is_empty());
-        streams.into_iter().map(|held| (held.about.unwrap(), held.ranges)).collect()
-    }
-
-    /// All that is held, by segment.
-    pub(crate) fn segments(&self, stream: &LogStream, range: LogRange) -> BTreeMap<u64, Vec<u8>> {
-        let mut segments: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
-        let take = &mut |at: LogPosition, bytes: &[u8]| {
-            let segment = segments.entry(at.file).or_default();
-            assert_eq!(segment.len() as u64, at.offset);
-            segment.extend_from_slice(bytes);
-            Ok(())
-        };
-        self.lineage.read_log(&stream.id, range, take).unwrap();
-        segments
+        self.0.capture(mishap, move |sink, cancel| run(&source, &identity, sink, cancel, bound))
     }
 
     /// Waits until all the server has flushed is durable here.
@@ -159,7 +79,7 @@ impl Desk {
             let size = about.facts["segment_size_bytes"].as_u64().unwrap();
             let timeline = about.facts["timeline"].as_u64().unwrap();
             for range in ranges {
-                for (number, held) in self.segments(&about, range) {
+                for (number, held) in self.files(&about, range) {
                     let name = segment_name(timeline, number, size);
                     let folder = server.data_dir().join("pg_wal");
                     let own = fs::read(folder.join(&name))
@@ -176,12 +96,10 @@ impl Desk {
 
     /// Writes whole segments where a tool finds them; answers with their names.
     pub(crate) fn write_out(&self, stream: &LogStream, range: LogRange) -> (PathBuf, Vec<String>) {
-        let folder = self.folder.path().join("written");
-        let _ = fs::remove_dir_all(&folder);
-        fs::create_dir(&folder).unwrap();
+        let folder = self.written();
         let size = stream.facts["segment_size_bytes"].as_u64().unwrap();
         let timeline = stream.facts["timeline"].as_u64().unwrap();
-        let whole = self.segments(stream, range).into_iter().filter(|(_, bytes)| bytes.len() as u64 == size);
+        let whole = self.files(stream, range).into_iter().filter(|(_, bytes)| bytes.len() as u64 == size);
         let names = whole.map(|(number, bytes)| {
             let name = segment_name(timeline, number, size);
             fs::write(folder.join(&name), bytes).unwrap();
@@ -230,140 +148,14 @@ fn run(
     }
 }
 
-/// A capture that runs.
-pub(crate) struct Capture {
-    thread: JoinHandle<Error>,
-    stop: CancelToken,
-}
-
-impl Capture {
-    pub(crate) fn is_running(&self) -> bool {
-        !self.thread.is_finished()
+/// Stops a capture as soon as its slot is there.
+pub(crate) fn stop_when_begun(capture: Capture, server: &PostgresServer) {
+    let begun = Instant::now();
+    let is_streaming = "select count(*) from pg_stat_replication where state = 'streaming'";
+    while server.psql("postgres", is_streaming).unwrap() != "1" {
+        assert!(begun.elapsed() < PATIENCE);
     }
-
-    /// How it ends by itself.
-    pub(crate) fn end(self) -> Error {
-        self.thread.join().unwrap()
-    }
-
-    /// Stops it as soon as its slot is there.
-    pub(crate) fn stop_when_begun(self, server: &PostgresServer) {
-        let begun = Instant::now();
-        let is_streaming = "select count(*) from pg_stat_replication where state = 'streaming'";
-        while server.psql("postgres", is_streaming).unwrap() != "1" {
-            assert!(begun.elapsed() < PATIENCE);
-        }
-        self.stop();
-    }
-
-    pub(crate) fn stop(self) {
-        self.stop.stop(StopReason::Draining);
-        let error = self.thread.join().unwrap();
-        assert_eq!(error.kind(), ErrorKind::Cancelled, "{}", error.chain());
-    }
-}
-
-/// The archive as the engine sees it.
-struct ArchiveSink {
-    lineage: Lineage,
-    writer: Option<LogWriter>,
-    told: Arc<Mutex<Told>>,
-    mishap: Mishap,
-    since: Instant,
-}
-
-impl ArchiveSink {
-    fn told(&self) -> std::sync::MutexGuard<'_, Told> {
-        self.told.lock().unwrap()
-    }
-
-    fn writer(&mut self) -> &mut LogWriter {
-        self.writer.as_mut().expect("a stream was begun")
-    }
-
-    fn meet_mishap(&self) -> Result<()> {
-        let is_over = match self.mishap {
-            Mishap::None => false,
-            Mishap::DiesAfter(bytes) => self.told().written_bytes > bytes,
-            Mishap::TakesNothing => true,
-        };
-        if is_over { Err(Error::new(ErrorKind::Unavailable, "The test wants it so.")) } else { Ok(()) }
-    }
-}
-
-impl LogSink for ArchiveSink {
-    fn held(&mut self) -> Result<Vec<(LogStream, LogRange)>> {
-        let streams = self.lineage.log_streams()?.into_iter();
-        Ok(streams.filter_map(|held| Some((held.about?, *held.ranges.last()?))).collect())
-    }
-
-    fn read(
-        &mut self,
-        stream: &LogStreamId,
-        range: LogRange,
-        take: &mut dyn FnMut(LogPosition, &[u8]) -> Result<()>,
-    ) -> Result<()> {
-        self.lineage.read_log(stream, range, take)
-    }
-
-    fn begin(&mut self, stream: &LogStream, from: LogPosition, gap: Option<&str>) -> Result<()> {
-        let mut writer = self.lineage.open_log(stream)?;
-        if let Some(gap) = gap {
-            let until = writer.held().map(|held| held.until);
-            self.told().gaps.push((until, from, gap.to_owned()));
-        }
-        writer.begin(from)?;
-        self.writer = Some(writer);
-        Ok(())
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        if self.writer().waiting_bytes() == 0 {
-            self.since = Instant::now();
-        }
-        self.told().written_bytes += bytes.len() as u64;
-        if self.mishap == Mishap::TakesNothing {
-            return Ok(());
-        }
-        self.meet_mishap()?;
-        self.writer().write(bytes)
-    }
-
-    fn finish_file(&mut self) -> Result<()> {
-        if self.mishap == Mishap::TakesNothing {
-            return Ok(());
-        }
-        self.writer().finish_file().map(|_| ())
-    }
-
-    fn flush(&mut self) -> Result<()> {
-        if self.mishap != Mishap::TakesNothing {
-            self.meet_mishap()?;
-            self.writer().flush()?;
-        }
-        Ok(())
-    }
-
-    fn is_flush_due(&self) -> bool {
-        let is_waiting = self.writer.as_ref().is_some_and(|writer| writer.waiting_bytes() > 0);
-        is_waiting && self.since.elapsed() > Duration::from_millis(300)
-    }
-
-    fn durable(&self) -> LogPosition {
-        self.writer.as_ref().map_or(LogPosition::start_of(0), LogWriter::durable)
-    }
-
-    fn caught_up(&mut self, at: jiff::Timestamp) -> Result<()> {
-        self.told().caught_up = Some(at);
-        Ok(())
-    }
-
-    fn retained(&mut self, _bytes: u64) {}
-
-    fn given_up(&mut self, bytes: u64) -> Result<()> {
-        self.told().given_up.push(bytes);
-        Ok(())
-    }
+    capture.stop();
 }
 
 /// Small segments, so that there are many, and all of them kept to be compared with.

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use strongroom_core::engine::{CancelToken, CheckState, Engine};
 use strongroom_core::logs::LogPosition;
 use strongroom_core::{ErrorKind, Retry};
+use strongroom_testkit::log_archive::Mishap;
 use strongroom_testkit::postgres::PostgresServer;
 
 use crate::desk::{Taken, engine, source};
-use crate::log_desk::{Desk, Mishap, OWNER, log_server, slots};
+use crate::log_desk::{Desk, OWNER, log_server, slots, stop_when_begun};
 use crate::standby::standby_of;
 
 /// Several MiB of log: rows, switches of segments, a checkpoint.
@@ -43,12 +44,12 @@ fn log_is_the_servers_own(version: u32) {
     desk.wait_for(&server);
     // What is idle is caught up with, too.
     let begun = Instant::now();
-    while desk.told.lock().unwrap().caught_up.is_none() {
+    while desk.told().caught_up.is_none() {
         assert!(begun.elapsed() < Duration::from_secs(30));
         server.psql("postgres", "select pg_sleep(0.2)").unwrap();
     }
     let now = server.psql("postgres", "select extract(epoch from now())::bigint").unwrap();
-    let (now, caught_up) = (now.parse::<i64>().unwrap(), desk.told.lock().unwrap().caught_up.unwrap());
+    let (now, caught_up) = (now.parse::<i64>().unwrap(), desk.told().caught_up.unwrap());
     assert!((now - caught_up.as_second()).abs() < 60, "{caught_up}");
     capture.stop();
     is_one_range(&desk);
@@ -104,7 +105,7 @@ fn p03_a_capture_that_died_goes_on_at_its_last_durable_byte() {
             capture.stop();
             continue;
         }
-        let before = desk.told.lock().unwrap().written_bytes;
+        let before = desk.told().written_bytes;
         let mishap = Mishap::DiesAfter(before + 100_000 + round * 333_337);
         let capture = desk.capture_with(&server, mishap, 1 << 40);
         // It may have got less than it needs to die.
@@ -119,7 +120,7 @@ fn p03_a_capture_that_died_goes_on_at_its_last_durable_byte() {
     capture.stop();
     is_one_range(&desk);
     assert!(desk.judge(&server) > 20 && deaths > 6, "{deaths}");
-    assert_eq!(desk.told.lock().unwrap().gaps, []);
+    assert_eq!(desk.told().gaps, []);
 }
 
 #[test]
@@ -166,7 +167,7 @@ fn b08_the_source_is_let_go_before_its_disk_is_in_danger() {
     }
     let error = capture.end();
     assert_eq!((error.kind(), error.retry()), (ErrorKind::SourceRefused, Retry::Later), "{error}");
-    assert!(desk.told.lock().unwrap().given_up[0] > 4 << 20);
+    assert!(desk.told().given_up[0] > 4 << 20);
     assert_eq!(slots(&server), "");
     // What of it the server still has by chance is captured all the same; here it has nothing.
     server.psql("postgres", "alter system set wal_keep_size = 0").unwrap();
@@ -178,7 +179,7 @@ fn b08_the_source_is_let_go_before_its_disk_is_in_danger() {
     work(&server, 2);
     desk.wait_for(&server);
     capture.stop();
-    let gap = desk.told.lock().unwrap().gaps.pop().unwrap();
+    let gap = desk.told().gaps.pop().unwrap();
     assert_eq!(gap.0, Some(until));
     let held = desk.ranges();
     let [(_, ranges)] = &held[..] else { panic!("{held:?}") };
@@ -208,7 +209,7 @@ fn b08_a_slot_that_the_server_gave_up_is_made_anew_and_the_gap_is_told() {
     work(&server, 1);
     desk.wait_for(&server);
     capture.stop();
-    let (from, to, _) = desk.told.lock().unwrap().gaps.pop().unwrap();
+    let (from, to, _) = desk.told().gaps.pop().unwrap();
     assert!(from == Some(until) && to > until, "{from:?} {to}");
     let status = server.psql("postgres", "select wal_status from pg_replication_slots").unwrap();
     assert!(["reserved", "extended"].contains(&status.as_str()), "{status}");
@@ -219,13 +220,13 @@ fn b08_a_slot_that_the_server_gave_up_is_made_anew_and_the_gap_is_told() {
 fn b08_a_slot_that_holds_too_much_already_is_let_go_at_once() {
     let server = log_server(17, &[]);
     let desk = Desk::new();
-    desk.capture(&server).stop_when_begun(&server);
+    stop_when_begun(desk.capture(&server), &server);
     for _ in 0..3 {
         work(&server, 4);
     }
     let error = desk.capture_with(&server, Mishap::None, 1 << 20).end();
     assert_eq!(error.kind(), ErrorKind::SourceRefused, "{error}");
-    assert_eq!((slots(&server).as_str(), desk.told.lock().unwrap().given_up.len()), ("", 1));
+    assert_eq!((slots(&server).as_str(), desk.told().given_up.len()), ("", 1));
 }
 
 #[test]
@@ -312,7 +313,7 @@ fn v03_a_capture_that_was_away_goes_the_way_the_server_went() {
     assert_eq!(second.origin.clone().unwrap().position, first[0].until);
     assert_eq!((second.facts["timeline"].as_u64(), ranges.len()), (Some(2), 1));
     assert!(desk.judge(&server) > 3);
-    assert_eq!(desk.told.lock().unwrap().gaps, []);
+    assert_eq!(desk.told().gaps, []);
 }
 
 #[test]
