@@ -120,8 +120,8 @@ pub(crate) async fn p03_an_expired_lease_is_taken_over_and_counted(room: &Room) 
 
 pub(crate) async fn p03_leases_of_a_process_that_is_gone_end_when_that_is_known(room: &Room) {
     assert_eq!(room.catalog.leases_end(room.now()).await.unwrap(), 0);
-    let instance = room.add_instance("source").await;
-    let (held, ready) = (room.add_backup(&instance, "held").await, room.add_backup(&instance, "ready").await);
+    let (one, other) = (room.add_instance("source").await, room.add_instance("other").await);
+    let (held, ready) = (room.add_backup(&one, "held").await, room.add_backup(&other, "ready").await);
     let first = room.claim_of(&held.job_id).await;
     let waits = room.claim_of(&ready.job_id).await;
     room.catalog.job_retry(&waits.fence, room.in_s(20), &failure("away"), true).await.unwrap();

@@ -1,7 +1,7 @@
 //! A clone's two connections: data comes on one, ends of phases are acknowledged on another, which is
 //! open only for as long as that takes.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use strongroom_core::engine::{CancelToken, Source};
 use strongroom_core::{Error, ErrorKind, Retry, limits};
@@ -15,6 +15,10 @@ use crate::fault::{Fault, Result, code};
 
 /// Seconds without a command of ours after which the server ends a session.
 const WAIT_TIMEOUT_S: u64 = 600;
+/// What a server may need beyond its own time limit to end a clone whose client is gone.
+const NOTICE_MARGIN: Duration = Duration::from_secs(30);
+/// Between two looks at a server that gives its clone to somebody else.
+const BUSY_PAUSE: Duration = Duration::from_secs(1);
 /// Time for calling a clone off.
 const CALL_OFF_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -27,17 +31,25 @@ pub(crate) struct Donor<'s> {
 }
 
 impl<'s> Donor<'s> {
-    /// Begins a clone on a session and lets it run.
+    /// Begins a clone on a session and lets it run. A server that has not noticed yet that the client of
+    /// another clone is gone is asked again, on a new session, for as long as it may take to notice.
     pub(crate) fn begin(
         source: &'s Source,
         mut main: Connection,
         server_uuid: &str,
         watch: &Watch<'_>,
     ) -> Result<(Self, Introduction)> {
-        prepare(&mut main, watch)?;
-        main.enter_clone(watch)?;
-        main.command(&message::init(&empty_locator()), watch)?;
-        let introduction = read_introduction(&mut main, watch)?;
+        let deadline =
+            Instant::now() + Duration::from_millis(limits::SOURCE_SLOT_RELEASE_TIMEOUT_MS) + NOTICE_MARGIN;
+        let introduction = loop {
+            match introduce(&mut main, watch) {
+                Err(Fault::Server(error)) if error.is_not_idle_yet() && Instant::now() < deadline => {}
+                introduced => break introduced?,
+            }
+            std::thread::park_timeout(BUSY_PAUSE);
+            watch.check()?;
+            main = Connection::open(source, watch)?;
+        };
         main.command(&message::execute(), watch)?;
         let locator = introduction.locator.clone();
         Ok((Self { source, main, locator, server_uuid: server_uuid.to_owned() }, introduction))
@@ -113,6 +125,13 @@ impl<'s> Donor<'s> {
             tracing::info!("the clone could not be called off at the source: {}", error.chain());
         }
     }
+}
+
+fn introduce(main: &mut Connection, watch: &Watch<'_>) -> Result<Introduction> {
+    prepare(main, watch)?;
+    main.enter_clone(watch)?;
+    main.command(&message::init(&empty_locator()), watch)?;
+    read_introduction(main, watch)
 }
 
 /// How long the server waits for us: a frozen worker must not hold it.
