@@ -212,10 +212,13 @@ fn b20_p09_mysql_backups_stand_on_each_other_and_each_comes_back() {
         let name = back_up(&room, &format!("round-{round}"));
         let view = room.json(&["backup", "show", &name]);
         depth::report(format_args!(
-            "{name}: {} of {} bytes stored",
-            view["stored_bytes"], view["source_bytes"]
+            "{name}: {} of {} bytes stored, peak {} KiB",
+            view["stored_bytes"],
+            view["source_bytes"],
+            room.peak_memory_kib()
         ));
         comes_back(&room, &name, &before, &wanted);
+        depth::report(format_args!("{name} is restored, peak {} KiB", room.peak_memory_kib()));
         taken.push((name, before, wanted));
     }
     writers.stop().unwrap();
