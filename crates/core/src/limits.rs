@@ -100,6 +100,12 @@ pub const SOURCE_PORT_MIN: u16 = 1024;
 /// Reaching a source and logging in (faults.md B11, S17).
 pub const SOURCE_CONNECT_TIMEOUT_MS: u64 = 10_000;
 
+/// Tables that no clone carries and that are read beside one: how long one may keep its writers waiting, the
+/// largest row, which becomes twice as long in a statement, and the file with all of them.
+pub const OTHER_TABLE_TIMEOUT_MS: u64 = 30_000;
+pub const OTHER_TABLE_ROW_BYTES_MAX: usize = 4 << 20;
+pub const OTHER_TABLES_BYTES_MAX: u64 = 16 << 30;
+
 /// A whole drill: restore, start, checks (an operator may set another).
 pub const DRILL_TIMEOUT_MS: u64 = 24 * 60 * 60 * 1_000;
 /// Room that a drill leaves free besides what it restores: its server writes log and temporary files.

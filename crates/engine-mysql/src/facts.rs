@@ -6,7 +6,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use strongroom_core::engine::BackupFacts;
+use strongroom_core::foreign_text::for_people;
 use strongroom_core::{Error, ErrorKind, Result};
+
+use crate::remedy::quote_name;
 
 /// Version of this shape.
 pub(crate) const FACTS_FORMAT: u32 = 1;
@@ -88,6 +91,39 @@ pub(crate) struct EmptyTable {
     pub(crate) engine: String,
     /// Counted by the server before the backup began; `None` when it could not be.
     pub(crate) rows: Option<u64>,
+    /// Its rows stand beside the copy.
+    #[serde(default)]
+    pub(crate) dump: Option<TableDump>,
+    /// Why they do not, as a clause.
+    #[serde(default)]
+    pub(crate) dump_lacks: Option<String>,
+}
+
+impl EmptyTable {
+    pub(crate) fn new(schema: String, table: String, engine: String, rows: Option<u64>) -> Self {
+        Self { schema, table, engine, rows, dump: None, dump_lacks: None }
+    }
+
+    /// Its name in statements.
+    pub(crate) fn quoted(&self) -> String {
+        format!("{}.{}", quote_name(&self.schema), quote_name(&self.table))
+    }
+
+    /// Its name in sentences.
+    pub(crate) fn shown(&self) -> String {
+        for_people(format!("{}.{}", self.schema, self.table).as_bytes())
+    }
+}
+
+/// The rows of a table, as they were read when the clone was complete.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TableDump {
+    /// Just before and just after they were read, by the server's clock: `2026-11-30T04:12:33.123456Z`.
+    pub(crate) began: String,
+    pub(crate) ended: String,
+    pub(crate) rows: u64,
+    /// Of the file.
+    pub(crate) bytes: u64,
 }
 
 /// What came over the wire.

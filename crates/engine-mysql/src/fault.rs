@@ -109,12 +109,16 @@ pub(crate) struct ServerError {
 /// Numbers of the server's errors that something follows from.
 pub(crate) mod code {
     pub(crate) const TOO_MANY_CONNECTIONS: u32 = 1040;
+    pub(crate) const SCHEMA_ACCESS_DENIED: u32 = 1044;
     pub(crate) const ACCESS_DENIED: u32 = 1045;
     pub(crate) const SHUTDOWN: u32 = 1053;
     pub(crate) const HOST_BLOCKED: u32 = 1129;
     pub(crate) const HOST_NOT_ALLOWED: u32 = 1130;
     pub(crate) const TABLE_ACCESS_DENIED: u32 = 1142;
+    pub(crate) const COLUMN_ACCESS_DENIED: u32 = 1143;
+    pub(crate) const NO_SUCH_TABLE: u32 = 1146;
     pub(crate) const TOO_MANY_USER_CONNECTIONS: u32 = 1203;
+    pub(crate) const LOCK_WAIT_TIMEOUT: u32 = 1205;
     pub(crate) const RIGHT_MISSING: u32 = 1227;
     pub(crate) const LOG_NOT_READABLE: u32 = 1236;
     pub(crate) const INTERRUPTED: u32 = 1317;
@@ -144,6 +148,14 @@ impl ServerError {
     /// The server's words as a clause, with its number.
     pub(crate) fn quoted(&self) -> String {
         format!("\"{}\" ({})", self.message, self.code)
+    }
+
+    /// A right on a table, or on a column of it, is missing.
+    pub(crate) fn is_denied(&self) -> bool {
+        matches!(
+            self.code,
+            code::TABLE_ACCESS_DENIED | code::COLUMN_ACCESS_DENIED | code::SCHEMA_ACCESS_DENIED
+        )
     }
 
     /// A donor waits, for a while, until it has noticed that the connection of a clone is gone; then it

@@ -8,6 +8,7 @@ mod backup;
 mod clone;
 mod connection;
 mod drill;
+mod dump;
 mod facts;
 mod fault;
 #[cfg(feature = "fuzzing")]

@@ -9,6 +9,8 @@ use strongroom_core::{Error, ErrorKind, Result};
 use crate::backup::elsewhere;
 use crate::clone;
 use crate::connection::{Connection, Watch};
+use crate::dump;
+use crate::facts::EmptyTable;
 use crate::fault::{Fault, Foreign, ServerError, code};
 use crate::remedy::Account;
 use crate::server::{self, Settings, Version};
@@ -17,6 +19,9 @@ use crate::server::{self, Settings, Version};
 const PROBE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Connections that one backup takes.
 const CONNECTIONS_NEEDED: u32 = 2;
+
+/// Statements that a line of the check holds.
+const GRANTS_MAX: usize = 20;
 
 /// Switches GTIDs on, without a restart.
 pub(crate) const GTIDS_ON: &str = "SET PERSIST enforce_gtid_consistency = ON; SET PERSIST gtid_mode = OFF_PERMISSIVE; \
@@ -171,22 +176,22 @@ impl Check<'_> {
     fn add_other_engines(&mut self, connection: &mut Connection, account: &Account) -> Result<()> {
         let found = elsewhere::look(connection, &self.watch)?;
         let why = "A clone holds InnoDB tables only: tables of other engines come back empty.";
-        if !found.tables.is_empty() {
+        if let Some(first) = found.tables.first() {
+            let named: Vec<_> = found.tables.iter().collect();
             self.add(CheckLine {
-                remedy: found.tables.first().map(|table| {
-                    format!(
-                        "ALTER TABLE {}.{} ENGINE = InnoDB;",
-                        crate::remedy::quote_name(&table.schema),
-                        crate::remedy::quote_name(&table.table)
-                    )
-                }),
+                remedy: Some(format!("ALTER TABLE {} ENGINE = InnoDB;", first.quoted())),
                 why: Some(why.to_owned()),
                 ..CheckLine::warning(
                     "other engines",
-                    format!("{}: {}", found.count_in_words(), found.named()),
+                    format!(
+                        "{}: {}",
+                        dump::count_in_words(named.len() as u64 + found.unlisted),
+                        dump::named(&named, found.unlisted)
+                    ),
                     "InnoDB tables only",
                 )
             });
+            self.add_rows_beside(connection, account, &found.tables)?;
         }
         self.add(if found.is_complete {
             CheckLine::ok("tables of other engines", "would be seen")
@@ -202,6 +207,36 @@ impl Check<'_> {
                     "a right on all tables",
                 )
             }
+        });
+        Ok(())
+    }
+
+    /// Whose rows are read into a file beside the copy.
+    fn add_rows_beside(
+        &mut self,
+        connection: &mut Connection,
+        account: &Account,
+        tables: &[EmptyTable],
+    ) -> Result<()> {
+        const WHAT: &str = "rows of other engines";
+        let closed = elsewhere::closed(connection, tables, &self.watch)?;
+        if closed.is_empty() {
+            self.add(CheckLine::ok(WHAT, "would be dumped beside the copy"));
+            return Ok(());
+        }
+        let grants: Vec<String> =
+            closed.iter().take(GRANTS_MAX).map(|table| account.grant("SELECT", &table.quoted())).collect();
+        self.add(CheckLine {
+            remedy: Some(grants.join(" ")),
+            why: Some(
+                "Rows that the account may read are dumped into a file beside the copy, each table with its own moment."
+                    .to_owned(),
+            ),
+            ..CheckLine::warning(
+                WHAT,
+                format!("not readable, and not dumped: {}", dump::named(&closed, 0)),
+                "SELECT on these tables",
+            )
         });
         Ok(())
     }

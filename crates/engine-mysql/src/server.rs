@@ -97,6 +97,8 @@ pub(crate) struct Settings {
 impl Settings {
     /// Needs no right. What a version does not know is left out.
     pub(crate) fn read(connection: &mut Connection, watch: &Watch<'_>) -> Result<Self> {
+        // A server may have a limit for everybody; our answers are whole.
+        connection.query("SET SESSION sql_select_limit = 18446744073709551615", watch)?;
         let names = RECORDED.map(|name| format!("'{name}'")).join(", ");
         let statement = format!("SHOW GLOBAL VARIABLES WHERE Variable_name IN ({names})");
         let mut values = BTreeMap::new();

@@ -2,21 +2,20 @@
 //! not say so: they are looked for before it begins.
 
 use strongroom_core::engine::BackupOrder;
-use strongroom_core::foreign_text::for_people;
 
 use crate::connection::{Connection, Watch};
+use crate::dump;
 use crate::facts::EmptyTable;
 use crate::fault::{Fault, Result, code};
-use crate::remedy::quote_name;
 use crate::server;
 
 /// Tables that are listed by name, and those of them whose rows are counted one by one.
 const LISTED_MAX: usize = 1_000;
 const COUNTED_MAX: usize = 100;
-/// Tables that a sentence names.
-const NAMED_MAX: usize = 20;
 /// The longest that the server may count the rows of one table.
 const COUNT_TIMEOUT_MS: u32 = 5_000;
+/// The longest that it may take to say whether we may read one.
+const LOOK_TIMEOUT_MS: u32 = 1_000;
 
 /// Engines whose tables lose nothing: no rows of their own, or none that outlive a restart.
 const KEPT: &str = "'InnoDB', 'MEMORY', 'BLACKHOLE', 'FEDERATED', 'MRG_MYISAM', 'PERFORMANCE_SCHEMA'";
@@ -61,7 +60,7 @@ pub(crate) fn look(connection: &mut Connection, watch: &Watch<'_>) -> Result<Els
         let engine = row.text(2)?.to_owned();
         // These know exactly how many they have.
         let rows = if matches!(engine.as_str(), "MyISAM" | "ARCHIVE") { row.number(3)? } else { None };
-        tables.push(EmptyTable { schema, table, engine, rows });
+        tables.push(EmptyTable::new(schema, table, engine, rows));
     }
     let unlisted = if tables.len() == LISTED_MAX {
         let all = connection.query_value(&format!("SELECT COUNT(*) {matching}"), watch)?;
@@ -76,10 +75,30 @@ pub(crate) fn look(connection: &mut Connection, watch: &Watch<'_>) -> Result<Els
     Ok(Elsewhere { is_complete, tables, unlisted })
 }
 
+/// Which of them the account may not read, of the first that are counted: their rows would not be dumped.
+pub(crate) fn closed<'t>(
+    connection: &mut Connection,
+    tables: &'t [EmptyTable],
+    watch: &Watch<'_>,
+) -> Result<Vec<&'t EmptyTable>> {
+    // The rights come before the locks; a table that somebody holds is none that may not be read.
+    connection.query(&format!("SET SESSION max_execution_time = {LOOK_TIMEOUT_MS}"), watch)?;
+    let mut closed = Vec::new();
+    for table in tables.iter().take(COUNTED_MAX) {
+        let statement = format!("SELECT 1 FROM {} LIMIT 0", table.quoted());
+        match connection.query(&statement, watch) {
+            Err(Fault::Server(error)) if error.is_denied() => closed.push(table),
+            // What else may be wrong with a table is told when it is read.
+            Ok(_) | Err(Fault::Server(_)) => {}
+            Err(fault) => return Err(fault),
+        }
+    }
+    Ok(closed)
+}
+
 /// `None` when the account may not read the table, or it takes too long.
 fn count(connection: &mut Connection, table: &EmptyTable, watch: &Watch<'_>) -> Result<Option<u64>> {
-    let statement =
-        format!("SELECT COUNT(*) FROM {}.{}", quote_name(&table.schema), quote_name(&table.table));
+    let statement = format!("SELECT COUNT(*) FROM {}", table.quoted());
     match connection.query(&statement, watch) {
         Ok(rows) => rows.first().map_or(Ok(None), |row| row.number(0)),
         Err(Fault::Server(_)) => Ok(None),
@@ -90,15 +109,7 @@ fn count(connection: &mut Connection, table: &EmptyTable, watch: &Watch<'_>) -> 
 impl Elsewhere {
     /// What a person has to know about a backup of this server, in whole sentences.
     pub(crate) fn warnings(&self, order: &BackupOrder<'_>) -> Vec<String> {
-        let mut warnings = Vec::new();
-        if !self.tables.is_empty() {
-            warnings.push(format!(
-                "The rows of {} are not in this backup, and a restore brings these tables back empty: {}. \
-                 A clone holds InnoDB tables only; dump these by other means, or turn them into InnoDB tables.",
-                self.count_in_words(),
-                self.named()
-            ));
-        }
+        let mut warnings = dump::sentences(&self.tables, self.unlisted);
         if !self.is_complete {
             warnings.push(format!(
                 "Whether there are tables of other engines than InnoDB, whose rows no clone holds, is not known: \
@@ -107,55 +118,5 @@ impl Elsewhere {
             ));
         }
         warnings
-    }
-
-    pub(crate) fn count_in_words(&self) -> String {
-        match self.tables.len() as u64 + self.unlisted {
-            1 => "1 table of another engine than InnoDB".to_owned(),
-            count => format!("{count} tables of other engines than InnoDB"),
-        }
-    }
-
-    /// The first of them, with what they hold.
-    pub(crate) fn named(&self) -> String {
-        let mut named: Vec<String> = self.tables.iter().take(NAMED_MAX).map(describe).collect();
-        let more = self.tables.len().saturating_sub(NAMED_MAX) as u64 + self.unlisted;
-        if more > 0 {
-            named.push(format!("and {more} more"));
-        }
-        named.join(", ")
-    }
-}
-
-fn describe(table: &EmptyTable) -> String {
-    let rows = match table.rows {
-        Some(1) => "1 row".to_owned(),
-        Some(count) => format!("{count} rows"),
-        None => "rows not counted".to_owned(),
-    };
-    let name = for_people(format!("{}.{}", table.schema, table.table).as_bytes());
-    format!("{name} ({}, {rows})", table.engine)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn many_tables_are_a_short_sentence() {
-        let table = |number: usize| EmptyTable {
-            schema: "s".to_owned(),
-            table: format!("t{number}"),
-            engine: "MyISAM".to_owned(),
-            rows: (number > 0).then_some(number as u64),
-        };
-        let few = Elsewhere { is_complete: true, tables: vec![table(0), table(1), table(2)], unlisted: 0 };
-        assert_eq!(
-            few.named(),
-            "s.t0 (MyISAM, rows not counted), s.t1 (MyISAM, 1 row), s.t2 (MyISAM, 2 rows)"
-        );
-        let many = Elsewhere { is_complete: true, tables: (0..1000).map(table).collect(), unlisted: 7 };
-        assert_eq!(many.count_in_words(), "1007 tables of other engines than InnoDB");
-        assert!(many.named().ends_with("s.t19 (MyISAM, 19 rows), and 987 more"));
     }
 }

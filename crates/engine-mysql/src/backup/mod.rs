@@ -19,6 +19,7 @@ use self::elsewhere::Elsewhere;
 use self::intake::{Intake, Shape};
 use crate::clone::{Donor, Introduction, Outcome, Stages, StateDescriptor};
 use crate::connection::{Connection, Watch};
+use crate::dump;
 use crate::facts::{FACTS_FORMAT, GtidFacts, MySqlFacts};
 use crate::fault::{Fault, Result};
 use crate::logs;
@@ -40,7 +41,7 @@ const STALLED_SILENCES_MAX: u32 = 5;
 pub(crate) fn run(order: &BackupOrder<'_>, sink: &dyn BackupSink) -> strongroom_core::Result<BackupFacts> {
     let watch = Watch::new(order.cancel);
     order.progress.set_phase("connecting");
-    let (survey, connection) = Survey::take(order, &watch)?;
+    let (mut survey, connection) = Survey::take(order, &watch)?;
     let findings = Arc::new(PageFindings::default());
     let shape = Shape {
         system_files: names::system_files(survey.settings.get("innodb_data_file_path")),
@@ -61,6 +62,8 @@ pub(crate) fn run(order: &BackupOrder<'_>, sink: &dyn BackupSink) -> strongroom_
         return Err(fault.into());
     }
     let after = read_after(&mut donor, &watch)?;
+    order.progress.set_phase("other-tables");
+    dump::run(&donor, sink, survey.began_s, &mut survey.elsewhere.tables, &watch)?;
     order.progress.set_phase("pages");
     intake.finish()?;
     intake.counts.damaged_pages = findings.counts().damaged;

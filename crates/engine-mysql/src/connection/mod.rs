@@ -8,6 +8,7 @@ pub(crate) mod fuzzing;
 mod inbox;
 mod login;
 mod result;
+mod rows;
 mod stream;
 
 use std::io::{self, Write};
@@ -25,6 +26,7 @@ use self::inbox::{Envelope, Inbox};
 pub(crate) use self::login::Greeting;
 use self::result::Beginning;
 pub(crate) use self::result::Row;
+pub(crate) use self::rows::Next;
 pub(crate) use self::stream::Incoming;
 use crate::fault::{Fault, Result, ServerError};
 

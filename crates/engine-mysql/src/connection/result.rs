@@ -52,22 +52,8 @@ pub(crate) fn end_of_result(body: &[u8]) -> Result<()> {
 impl Row {
     /// Decodes a row: for each column a length and its text, or the mark of NULL.
     pub(crate) fn decode(body: &[u8], columns: usize) -> Result<Self> {
-        let malformed = || Fault::hostile("a malformed row");
-        let mut rest = body;
-        let mut fields = Vec::new();
-        for _ in 0..columns {
-            if let [0xfb, after @ ..] = rest {
-                fields.push(None);
-                rest = after;
-                continue;
-            }
-            let (count, after) = length(rest).ok_or_else(malformed)?;
-            let count = usize::try_from(count).map_err(|_| malformed())?;
-            let (text, after) = after.split_at_checked(count).ok_or_else(malformed)?;
-            fields.push(Some(text.to_vec()));
-            rest = after;
-        }
-        if rest.is_empty() { Ok(Self(fields)) } else { Err(malformed()) }
+        let fields = fields(body, columns)?;
+        Ok(Self(fields.into_iter().map(|field| field.map(<[u8]>::to_vec)).collect()))
     }
 
     /// A field as raw bytes; `None` for NULL.
@@ -91,6 +77,25 @@ impl Row {
         let number = std::str::from_utf8(bytes).ok().and_then(|text| text.trim().parse().ok());
         number.map(Some).ok_or_else(|| Fault::hostile("a field that is not a number"))
     }
+}
+
+/// The fields of a row where they lie.
+pub(crate) fn fields(body: &[u8], columns: usize) -> Result<Vec<Option<&[u8]>>> {
+    let malformed = || Fault::hostile("a malformed row");
+    let (mut rest, mut fields) = (body, Vec::new());
+    for _ in 0..columns {
+        if let [0xfb, after @ ..] = rest {
+            fields.push(None);
+            rest = after;
+            continue;
+        }
+        let (count, after) = length(rest).ok_or_else(malformed)?;
+        let count = usize::try_from(count).map_err(|_| malformed())?;
+        let (text, after) = after.split_at_checked(count).ok_or_else(malformed)?;
+        fields.push(Some(text));
+        rest = after;
+    }
+    if rest.is_empty() { Ok(fields) } else { Err(malformed()) }
 }
 
 /// A number of one, three, four or nine bytes, and what follows it.

@@ -18,6 +18,13 @@ pub(crate) struct Incoming {
     goes_on: bool,
 }
 
+impl Incoming {
+    /// How long the body is, when it is all in one packet. Before anything was taken of it.
+    pub(super) fn whole_length(&self) -> Option<usize> {
+        (!self.goes_on).then_some(self.left)
+    }
+}
+
 impl Connection {
     /// Begins to take the next body, when its packet comes within the limit.
     pub(crate) fn incoming(&mut self, limit: Duration, watch: &Watch<'_>) -> Result<Option<Incoming>> {

@@ -1,11 +1,13 @@
 //! The drill: a restored directory is started where nobody can reach it, replays its log, and every
-//! table is checked with all its indexes and counted; then, on the stopped one, every page.
+//! table is checked with all its indexes and counted, and what came beside it is loaded; then, on the
+//! stopped one, every page.
 //!
 //! Owns what happens inside the sandbox it is given. Must never run anything that the restored data
 //! brought with it, as far as that is in our hands: no plugin, component, function, event or replica
 //! of the source comes to life.
 
 mod check;
+mod other_tables;
 mod pages;
 mod position;
 mod room;
@@ -23,6 +25,7 @@ use strongroom_host::{Cell, Told};
 use self::room::Room;
 use self::server::Server;
 use crate::connection::{Connection, Watch};
+use crate::dump;
 use crate::facts::MySqlFacts;
 use crate::fault::Fault;
 use crate::restore;
@@ -111,7 +114,8 @@ impl Drill<'_> {
         if let Err(fault) = self.ask_position(&mut connection) {
             self.broke_off(server, "it was asked for its position", &fault)?;
         }
-        self.check_tables(server, connection)
+        self.check_tables(server, connection)?;
+        self.load_other_tables(server)
     }
 
     /// The server takes whoever reaches its socket, and only we do.
@@ -163,7 +167,8 @@ impl Drill<'_> {
                 page.block, page.relation, page.found, page.expected
             ));
         }
-        self.report.notes.extend(restore::empty_tables(self.facts).map(|text| format!("Warning: {text}")));
+        let others = dump::sentences(&self.facts.tables_left_empty, self.facts.tables_left_empty_unlisted);
+        self.report.notes.extend(others.into_iter().map(|text| format!("Warning: {text}")));
     }
 
     /// Time left, or the reason to stop.

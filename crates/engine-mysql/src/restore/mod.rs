@@ -21,6 +21,7 @@ pub(crate) use self::server::{find_mysqld, installation};
 use self::settings::OPTION_FILE;
 pub(crate) use self::settings::{SOCKET_PATH_BYTES_MAX, must_be_the_same, system_files};
 pub(crate) use self::start::{greets, reasons, start};
+use crate::dump;
 use crate::facts::MySqlFacts;
 
 /// Nobody but the server's account, and its group as far as it can look.
@@ -135,7 +136,7 @@ fn incomplete(file: &str, cause: &str) -> Error {
 
 fn notes_on(facts: &BackupFacts, own: &MySqlFacts) -> Vec<String> {
     let mut notes = Vec::new();
-    notes.extend(empty_tables(own));
+    notes.extend(dump::sentences(&own.tables_left_empty, own.tables_left_empty_unlisted));
     if let Some(first) = facts.damage.first() {
         notes.push(format!(
             "The source was damaged before the backup: {} pages, the first is page {} of {}. Reading them fails as it did at the source.",
@@ -145,29 +146,4 @@ fn notes_on(facts: &BackupFacts, own: &MySqlFacts) -> Vec<String> {
         ));
     }
     notes
-}
-
-/// What no clone carries, by name: nobody must take the copy for more than it is.
-pub(crate) fn empty_tables(facts: &MySqlFacts) -> Option<String> {
-    const NAMED_MAX: usize = 10;
-    if facts.tables_left_empty.is_empty() {
-        return None;
-    }
-    let named: Vec<String> = facts
-        .tables_left_empty
-        .iter()
-        .take(NAMED_MAX)
-        .map(|table| {
-            let rows =
-                table.rows.map_or_else(|| "rows not counted".to_owned(), |rows| format!("{rows} rows"));
-            format!("{}.{} ({}, {rows})", table.schema, table.table, table.engine)
-        })
-        .collect();
-    let count = facts.tables_left_empty.len() as u64 + facts.tables_left_empty_unlisted;
-    let more = count - named.len() as u64;
-    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    Some(format!(
-        "{count} tables of other engines than InnoDB are empty in this copy, a clone does not carry their rows: {}{more}.",
-        named.join(", ")
-    ))
 }

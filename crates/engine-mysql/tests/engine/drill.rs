@@ -153,7 +153,78 @@ fn v05_a_mysql_backup_with_everything_in_it_is_proved() {
     let position = report.checks.iter().find(|check| check.what == "gtid_position").unwrap();
     assert!(position.detail.contains(&executed), "{} in {}", executed, position.detail);
     let notes = report.notes.join("\n");
-    assert!(notes.contains("Warning") && notes.contains("shop.visits (MyISAM, 1234 rows)"), "{notes}");
+    assert!(
+        notes.contains("Warning") && notes.contains("shop.visits (MyISAM, 1234 rows; the account"),
+        "{notes}"
+    );
+}
+
+/// What a drill says of the rows beside the copy.
+fn other_tables(report: &DrillReport) -> &strongroom_core::verification::DrillCheck {
+    report.checks.iter().find(|check| check.what == "other_tables").unwrap()
+}
+
+fn bench_with_other_tables() -> Bench {
+    let server = MySqlServer::start(&Options::default()).unwrap();
+    create_account(&server);
+    server
+        .sql(
+            "create database shop; create table shop.trail (id int primary key);
+             set session cte_max_recursion_depth = 100000;
+             create table shop.visits (id int primary key, body varchar(100)) engine = myisam;
+             insert into shop.visits with recursive n(i) as (select 1 union all select i + 1 from n where i < 30000)
+                 select i, sha2(i, 256) from n;
+             create table shop.lines (id int not null) engine = csv; insert into shop.lines values (1), (2);
+             create table shop.old (id int, at datetime default now()) engine = archive; insert into shop.old (id) values (1), (2), (3);
+             create trigger shop.noted before insert on shop.visits for each row insert into shop.trail values (new.id);
+             grant select on shop.* to 'strong''room'@'%'",
+        )
+        .unwrap();
+    Bench::of(&server)
+}
+
+#[test]
+fn v05_rows_beside_a_mysql_copy_are_loaded_and_a_broken_file_fails() {
+    type Spoil = fn(&str) -> Option<String>;
+    if !require() {
+        return;
+    }
+    let bench = bench_with_other_tables();
+    let report = bench.drill();
+    passed(&report);
+    assert_eq!(other_tables(&report).outcome, Outcome::Passed, "{report:?}");
+    let wanted = "3 tables with 30005 rows were loaded from strongroom-other-tables.sql and counted";
+    assert_eq!(other_tables(&report).detail, wanted);
+    let notes = report.notes.join("\n");
+    assert!(
+        notes.contains("Warning: The rows of 3 tables of other engines than InnoDB are beside the copy"),
+        "{notes}"
+    );
+    assert!(notes.contains("shop.visits has triggers on INSERT"), "{notes}");
+
+    let spoilers: [(&str, Spoil); 5] = [
+        ("is missing in the copy", |_| None),
+        ("shop.old has 0 rows", |text| {
+            Some(text.replace("INSERT INTO `shop`.`old`", "-- INSERT INTO `shop`.`old`"))
+        }),
+        ("does not load at line", |text| {
+            Some(text.replace("INSERT INTO `shop`.`lines` (`id`)", "INSERT INTO `shop`.`lines` (`di`)"))
+        }),
+        ("is no statement", |text| Some(text[..text.len() / 2].to_owned())),
+        ("shop.lines has 0 rows", |_| Some(String::new())),
+    ];
+    for (words, spoil) in spoilers {
+        let bench = bench_with_other_tables();
+        let path = bench.data_dir().join("strongroom-other-tables.sql");
+        let text = fs::read_to_string(&path).unwrap();
+        match spoil(&text) {
+            Some(spoilt) => fs::write(&path, spoilt).unwrap(),
+            None => fs::remove_file(&path).unwrap(),
+        }
+        let report = bench.drill();
+        assert_eq!(other_tables(&report).outcome, Outcome::Failed, "{words}: {report:?}");
+        assert!(report.failures.iter().any(|failure| failure.contains(words)), "{words}: {report:?}");
+    }
 }
 
 #[test]

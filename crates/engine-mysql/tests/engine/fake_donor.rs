@@ -12,6 +12,9 @@ pub(crate) const UUID: &str = "b6c1a0a4-0000-11f1-8000-0242ac110002";
 /// The answers to `EXECUTE`; each is the body of one packet.
 pub(crate) type Script = Arc<dyn Fn(&mut Answer<'_>) + Send + Sync>;
 
+/// Answers a statement, or leaves it to the usual answers.
+pub(crate) type Tell = Arc<dyn Fn(&str, &mut Answer<'_>) -> bool + Send + Sync>;
+
 pub(crate) struct FakeDonor {
     port: u16,
     is_closing: Arc<AtomicBool>,
@@ -20,6 +23,10 @@ pub(crate) struct FakeDonor {
 
 impl FakeDonor {
     pub(crate) fn start(script: Script) -> Self {
+        Self::start_telling(script, Arc::new(|_, _| false))
+    }
+
+    pub(crate) fn start_telling(script: Script, tell: Tell) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let is_closing = Arc::new(AtomicBool::new(false));
@@ -29,8 +36,8 @@ impl FakeDonor {
                 if closing.load(Ordering::Acquire) {
                     return;
                 }
-                let script = Arc::clone(&script);
-                std::thread::spawn(move || serve(client, &script));
+                let (script, tell) = (Arc::clone(&script), Arc::clone(&tell));
+                std::thread::spawn(move || serve(client, &script, &tell));
             }
         });
         Self { port, is_closing, thread: Some(thread) }
@@ -74,7 +81,7 @@ impl Answer<'_> {
         self.raw(&packets(bodies));
     }
 
-    fn rows(&mut self, columns: u8, rows: &[Vec<String>]) {
+    pub(crate) fn rows(&mut self, columns: u8, rows: &[Vec<String>]) {
         let mut number = 1;
         let mut send = |body: &[u8]| {
             self.packet(number, body);
@@ -115,7 +122,7 @@ fn take(client: &mut TcpStream) -> Option<Vec<u8>> {
 
 const OK: [u8; 7] = [0, 0, 0, 2, 0, 0, 0];
 
-fn serve(mut client: TcpStream, script: &Script) {
+fn serve(mut client: TcpStream, script: &Script, tell: &Tell) {
     let mut greeting = b"\x0a9.7.4\0\x01\0\0\0saltsalt\0\xff\xf7\xff\x02\0\xff\xdf\x15".to_vec();
     greeting.extend_from_slice(&[0; 10]);
     greeting.extend_from_slice(b"saltsaltsalt\0caching_sha2_password\0");
@@ -129,7 +136,12 @@ fn serve(mut client: TcpStream, script: &Script) {
     while let Some(body) = take(&mut client) {
         let mut answer = Answer { socket: &mut client };
         match (is_cloning, body.first()) {
-            (false, Some(3)) => statement(&String::from_utf8_lossy(&body[1..]), &mut answer),
+            (false, Some(3)) => {
+                let text = String::from_utf8_lossy(&body[1..]);
+                if !tell(&text, &mut answer) {
+                    statement(&text, &mut answer);
+                }
+            }
             (false, Some(32)) => {
                 is_cloning = true;
                 answer.packet(1, &OK);

@@ -149,6 +149,20 @@ fn what_a_person_should_know_of_a_mysql_source_does_not_stop_them() {
     assert_eq!(others.state, CheckState::Warning);
     assert!(others.found.starts_with("3 tables of other engines than InnoDB: shop.lines (CSV"), "{others:?}");
     assert_eq!(others.remedy.as_deref(), Some("ALTER TABLE `shop`.`lines` ENGINE = InnoDB;"));
+    let beside = line(&found, "rows of other engines");
+    assert_eq!(beside.state, CheckState::Warning);
+    assert!(
+        beside.found.contains("not dumped: shop.lines (CSV, rows not counted), shop.old (ARCHIVE"),
+        "{beside:?}"
+    );
+    let remedy = beside.remedy.as_deref().unwrap();
+    assert!(
+        remedy.starts_with("GRANT SELECT ON `shop`.`lines` TO 'strong''room'@'%'; GRANT SELECT"),
+        "{remedy}"
+    );
+    mend(&server, &found, "rows of other engines");
+    let after = probe(&source(&server)).unwrap();
+    assert_eq!(line(&after, "rows of other engines").state, CheckState::Ok, "{after:#?}");
 }
 
 /// A port where somebody greets, and takes note of what is said to them.
