@@ -11,6 +11,7 @@ mod config;
 mod engines;
 mod exit;
 mod explain;
+mod memory;
 mod output;
 mod ports;
 mod serve;
@@ -23,6 +24,7 @@ use clap::Parser;
 
 /// Runs one command line and answers its exit code.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    memory::bound();
     let cli = match cli::Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {

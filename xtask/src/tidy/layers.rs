@@ -78,6 +78,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("hyper-util", &["strongroom-api"]),
     ("utoipa", &["strongroom-api"]),
     ("prometheus-client", &["strongroom-api"]),
+    ("libc", &["strongroom"]),
     ("reqwest", &["strongroom"]),
     ("comfy-table", &["strongroom"]),
     ("tracing-subscriber", &["strongroom"]),
