@@ -4,7 +4,7 @@
 /// bound there are eight arenas for each processor, and a server keeps in them, after some dozens of
 /// backups, twice what it ever used at once.
 #[cfg(target_env = "gnu")]
-const ARENAS_MAX: libc::c_int = 4;
+const ARENAS_MAX: libc::c_int = 2;
 
 /// Bounds what is kept. To be called before there are threads.
 #[cfg(target_env = "gnu")]
