@@ -78,10 +78,10 @@ impl<'a> Ground<'a> {
     fn take(config: &'a Config) -> Outcome<Self> {
         let data_dir = files::make_private_dir(&config.data_dir)?;
         let mut locks = vec![lock(&data_dir.join("lock"), &data_dir)?];
-        if let CatalogPlace::File(file) = &config.catalog
-            && file.parent().is_some_and(|folder| absolute(folder) != absolute(&data_dir))
-        {
-            locks.push(lock(&file.with_extension("lock"), file)?);
+        if let CatalogPlace::File(file) = &config.catalog {
+            // Of its own, also in our data directory: a server with another one may be sent here.
+            let file = absolute(file);
+            locks.push(lock(&file.with_extension("lock"), &file)?);
         }
         Ok(Self { config, data_dir, locks, clock: Arc::new(SystemClock), random: Arc::new(SystemRandomness) })
     }

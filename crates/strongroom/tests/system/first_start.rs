@@ -66,17 +66,24 @@ fn one_server_at_a_time() {
     assert!(second.stderr.contains("another strongroom"), "{}", second.stderr);
 }
 
-/// A second data directory does not let a second server onto a catalog.
+/// A second data directory does not let a second server onto a catalog, wherever that lies.
 #[test]
 fn one_server_at_a_time_works_on_a_catalog_in_a_file() {
-    let mut room = Room::empty();
-    let catalog = room.scratch.path().join("elsewhere.sqlite");
-    room.environment.push(("STRONGROOM_DATABASE_URL".to_owned(), format!("sqlite://{}", catalog.display())));
-    room.serve();
-    room.name = "other".to_owned();
-    let second = room.serve_refused().expect(4);
-    let said = format!("another strongroom serves {} already", catalog.display());
-    assert!(second.stderr.contains(&said), "{}", second.stderr);
+    for is_elsewhere in [true, false] {
+        let mut room = Room::empty();
+        let elsewhere = room.scratch.path().join("elsewhere.sqlite");
+        let catalog = if is_elsewhere { elsewhere } else { room.data_dir().join("catalog.sqlite") };
+        let named = ("STRONGROOM_DATABASE_URL".to_owned(), format!("sqlite://{}", catalog.display()));
+        if is_elsewhere {
+            room.environment.push(named.clone());
+        }
+        room.serve();
+        room.name = "other".to_owned();
+        room.environment = vec![named];
+        let second = room.serve_refused().expect(4);
+        let said = format!("another strongroom serves {} already", catalog.display());
+        assert!(second.stderr.contains(&said), "{}", second.stderr);
+    }
 }
 
 #[test]
