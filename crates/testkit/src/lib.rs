@@ -15,6 +15,7 @@ pub mod mysql_binaries;
 pub mod mysql_ledger;
 mod mysql_template;
 pub mod npm;
+pub mod port;
 pub mod postgres;
 pub mod postgres_binaries;
 pub mod postgres_ledger;

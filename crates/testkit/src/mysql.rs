@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io::Read;
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -18,6 +17,7 @@ pub use crate::mysql_binaries::{available, mysqld, require, require_keyring};
 use crate::account::Account;
 use crate::mysql_binaries::{self, places};
 use crate::mysql_template;
+use crate::port::Port;
 
 const READY_TIMEOUT: Duration = Duration::from_mins(2);
 const STOP_TIMEOUT: Duration = Duration::from_mins(1);
@@ -71,7 +71,7 @@ pub struct MySqlServer {
     /// Holds the log, the socket and, for a server made here, the data directory.
     home: TempDir,
     data_dir: PathBuf,
-    port: u16,
+    port: Port,
     arguments: Vec<String>,
     ca_pem: Option<String>,
     process: Option<Child>,
@@ -115,7 +115,7 @@ impl MySqlServer {
             account,
             data_dir: home.path().join("data"),
             home,
-            port: free_port()?,
+            port: Port::hold()?,
             arguments: arguments.to_vec(),
             ca_pem: None,
             process: None,
@@ -123,7 +123,7 @@ impl MySqlServer {
     }
 
     pub fn port(&self) -> u16 {
-        self.port
+        self.port.number()
     }
 
     pub fn data_dir(&self) -> &Path {
@@ -223,7 +223,7 @@ impl MySqlServer {
         ensure!(self.process.is_none(), "the server is running");
         let _ = fs::remove_file(self.socket());
         let mut command = self.server(&self.data_dir);
-        command.arg(format!("--port={}", self.port)).arg(format!("--socket={}", self.socket().display()));
+        command.arg(format!("--port={}", self.port())).arg(format!("--socket={}", self.socket().display()));
         command.arg(format!("--pid-file={}", self.home.path().join("pid").display()));
         self.process = Some(command.args(&self.arguments).spawn().context("cannot run mysqld")?);
         self.wait_until_ready()
@@ -341,8 +341,4 @@ fn signal(process: &Child, what: Signal) -> anyhow::Result<()> {
 #[allow(clippy::disallowed_methods, reason = "the end of a process that is not our child wakes nobody")]
 fn pause() {
     std::thread::sleep(Duration::from_millis(20));
-}
-
-fn free_port() -> anyhow::Result<u16> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }

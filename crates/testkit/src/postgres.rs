@@ -1,7 +1,6 @@
 //! A real PostgreSQL server for tests: made in a temporary folder, on loopback, gone on drop.
 
 use std::fs;
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -14,6 +13,7 @@ use tempfile::TempDir;
 pub use crate::postgres_binaries::{available, bindir, require, tool};
 
 use crate::account::Account;
+use crate::port::Port;
 
 /// The superuser of every test server, and its password.
 pub const SUPERUSER: &str = "postgres";
@@ -71,7 +71,7 @@ pub struct PostgresServer {
     /// Holds the log, the socket and, for a server made here, the data directory.
     home: TempDir,
     data_dir: PathBuf,
-    port: u16,
+    port: Port,
     ca_pem: Option<String>,
     process: Option<Child>,
 }
@@ -109,7 +109,7 @@ impl PostgresServer {
             account,
             data_dir: home.path().join("data"),
             home,
-            port: free_port()?,
+            port: Port::hold()?,
             ca_pem: None,
             process: None,
         })
@@ -120,7 +120,7 @@ impl PostgresServer {
     }
 
     pub fn port(&self) -> u16 {
-        self.port
+        self.port.number()
     }
 
     pub fn data_dir(&self) -> &Path {
@@ -183,7 +183,7 @@ impl PostgresServer {
         let mut command = Command::new(path.unwrap_or_else(|_| self.bindir.join(tool)));
         command
             .env("PGHOST", self.home.path())
-            .env("PGPORT", self.port.to_string())
+            .env("PGPORT", self.port().to_string())
             .env("PGUSER", SUPERUSER)
             .env("PGDATABASE", "postgres")
             .env("PGCLIENTENCODING", "UTF8")
@@ -223,7 +223,7 @@ impl PostgresServer {
             .arg("-D")
             .arg(&self.data_dir)
             .args(["-c", "listen_addresses=127.0.0.1", "-c"])
-            .arg(format!("port={}", self.port))
+            .arg(format!("port={}", self.port()))
             .arg("-c")
             .arg(format!("unix_socket_directories={}", self.home.path().display()))
             .env("LC_ALL", "C")
@@ -408,8 +408,4 @@ fn is_alive(pid: Pid) -> bool {
 #[allow(clippy::disallowed_methods, reason = "the end of a process that is not our child wakes nobody")]
 fn pause() {
     std::thread::sleep(Duration::from_millis(10));
-}
-
-fn free_port() -> anyhow::Result<u16> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }

@@ -6,6 +6,7 @@ use std::net::TcpListener;
 use strongroom_core::ErrorKind;
 use strongroom_core::engine::{CheckLine, CheckState, Probe, Source, TlsMode};
 use strongroom_testkit::mysql::{MySqlServer, Options, require};
+use strongroom_testkit::port::Port;
 
 use crate::desk::{ACCOUNT, create_account, probe, source, source_at};
 use crate::world;
@@ -217,8 +218,8 @@ fn mariadb_and_servers_that_are_too_old_are_refused_by_name_without_a_login() {
 
 #[test]
 fn b11_nobody_there_is_said_in_words() {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let error = probe(&source_at(port)).unwrap_err();
+    let held = Port::hold().unwrap();
+    let error = probe(&source_at(held.number())).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::SourceUnreachable);
     assert!(error.public().contains("could not be reached"), "{}", error.public());
 }

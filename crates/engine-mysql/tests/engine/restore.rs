@@ -11,6 +11,7 @@ use strongroom_core::{ErrorKind, Result};
 use strongroom_engine_mysql::MySqlEngine;
 use strongroom_testkit::account::Account;
 use strongroom_testkit::mysql::{MySqlServer, Options, mysqld, require};
+use strongroom_testkit::port::Port;
 
 use crate::desk::{Taken, create_account, source};
 use crate::world::{self, add_other_engines, check_tables, checksums, outside_folder};
@@ -137,7 +138,8 @@ fn a_restored_mysql_server_is_started_and_does_not_act_like_the_source() {
     let facts = taken.take(&source(&server)).unwrap();
     let data_dir = taken.sink.data_dir();
     finish(&data_dir, &facts).unwrap();
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let held = Port::hold().unwrap();
+    let port = held.number();
     let is_root = Account::ordinary().ids().is_some();
     if is_root {
         let error = MySqlEngine.start_restored(&data_dir, &facts, port).unwrap_err();

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use strongroom_core::engine::{CheckState, Source, TlsMode};
 use strongroom_core::{ErrorKind, Retry};
+use strongroom_testkit::port::Port;
 use strongroom_testkit::postgres::{Options, PostgresServer, require};
 
 use crate::desk::{PASSWORD, Taken, create_role, probe, source, source_at};
@@ -143,7 +144,8 @@ fn b11_a_wrong_password_is_said_once_and_soon() {
 
 #[test]
 fn b11_nobody_there() {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let held = Port::hold().unwrap();
+    let free = held.number();
     let error = probe(&source_at(free)).unwrap_err();
     assert_eq!((error.kind(), error.retry()), (ErrorKind::SourceUnreachable, Retry::Later));
     let nowhere = Source { host: "nowhere.invalid".to_owned(), ..source_at(free) };

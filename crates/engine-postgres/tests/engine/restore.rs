@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use strongroom_core::ErrorKind;
 use strongroom_core::engine::{BackupFacts, Engine, RestoreOrder};
 use strongroom_testkit::account::Account;
+use strongroom_testkit::port::Port;
 use strongroom_testkit::postgres::{Options, PostgresServer};
 
 use crate::desk::{Taken, create_role, engine, source};
@@ -181,7 +182,8 @@ fn a_restored_server_starts_and_stops_with_what_it_said() {
     let (_server, taken, facts) = backup(&Options::default());
     finish(&taken, &facts, &BTreeMap::new()).unwrap();
     let data_dir = taken.sink.data_dir();
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let held = Port::hold().unwrap();
+    let port = held.number();
     if rustix::process::getuid().is_root() {
         let error = engine().start_restored(&data_dir, &facts, port).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotAllowed);

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use strongroom_testkit::port::Port;
+
 use crate::room::{Done, Room};
 use crate::source::{PASSWORD, ROLE, Source};
 
@@ -124,8 +126,8 @@ fn b11_nothing_is_saved_until_the_source_is_right() {
     source.server.psql("postgres", &format!("alter role {ROLE} replication")).unwrap();
     let wrong = add("wrong", &port);
     assert!(wrong.code != 0 && !wrong.stderr.contains("panicked"), "{}", wrong.stderr);
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
-    let unreachable = add(PASSWORD, &closed);
+    let closed = Port::hold().unwrap();
+    let unreachable = add(PASSWORD, &closed.number().to_string());
     assert!(matches!(unreachable.code, 4 | 6), "{} {}", unreachable.code, unreachable.stderr);
     assert_eq!(room.json(&["instance", "list"])["instances"], serde_json::json!([]));
     add(PASSWORD, &port).expect(0);
@@ -182,7 +184,8 @@ fn a_restored_server_is_started_on_request() {
     source.register(&room);
     room.json(&["backup", "create", "shop", "--name", "first", "--wait", "--progress", "none"]);
     let target = room.scratch.path().join("restored");
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let held = Port::hold().unwrap();
+    let port = held.number().to_string();
     let to = target.display().to_string();
     let done = room.run(&[
         "restore",
