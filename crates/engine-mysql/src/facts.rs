@@ -9,10 +9,13 @@ use strongroom_core::engine::BackupFacts;
 use strongroom_core::foreign_text::for_people;
 use strongroom_core::{Error, ErrorKind, Result};
 
+use crate::keyring::Keyring;
 use crate::remedy::quote_name;
 
 /// Version of this shape.
 pub(crate) const FACTS_FORMAT: u32 = 1;
+/// The same with `keyring`: a reader that does not know it would give back files that nobody opens.
+pub(crate) const FACTS_FORMAT_WITH_KEYRING: u32 = 2;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct MySqlFacts {
@@ -39,6 +42,9 @@ pub(crate) struct MySqlFacts {
     pub(crate) outside_files: Vec<OutsideFile>,
     /// Files whose pages are compressed one by one: a restore gives their holes back.
     pub(crate) page_compressed_files: Vec<PageCompressedFile>,
+    /// When there are encrypted files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) keyring: Option<KeyringFact>,
     /// Tables of other engines. The clone holds them empty.
     pub(crate) tables_left_empty: Vec<EmptyTable>,
     /// How many more of them there are than are listed.
@@ -81,6 +87,14 @@ pub(crate) struct PageCompressedFile {
     pub(crate) name: String,
     /// Block of the source's file system: a hole is a multiple of it.
     pub(crate) block_bytes: u32,
+}
+
+/// What opens the encrypted files of the copy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct KeyringFact {
+    pub(crate) files: u64,
+    #[serde(flatten)]
+    pub(crate) keyring: Keyring,
 }
 
 /// A table whose rows no clone carries.
@@ -148,7 +162,8 @@ impl MySqlFacts {
                 .with_source(source)
         };
         let read = Self::deserialize(&facts.engine).map_err(|error| unreadable(error.to_string()))?;
-        if read.format != FACTS_FORMAT {
+        let wanted = if read.keyring.is_some() { FACTS_FORMAT_WITH_KEYRING } else { FACTS_FORMAT };
+        if read.format != wanted {
             return Err(unreadable(format!("format {}", read.format)));
         }
         Ok(read)

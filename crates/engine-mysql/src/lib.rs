@@ -14,6 +14,7 @@ mod fault;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+mod keyring;
 mod logs;
 mod page;
 mod probe;
@@ -24,6 +25,7 @@ mod server;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use strongroom_core::Result;
 use strongroom_core::engine::{
@@ -31,12 +33,21 @@ use strongroom_core::engine::{
     EngineKind, Probe, RestoreOrder, RestoredTree, Source, StartedServer, Tablespace,
 };
 use strongroom_core::logs::{LogOrder, LogSink};
+use strongroom_core::time::Randomness;
 
 use crate::facts::MySqlFacts;
 
 /// The engine for MySQL 8.0.27 to 9.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct MySqlEngine;
+pub struct MySqlEngine {
+    random: Arc<dyn Randomness>,
+}
+
+impl MySqlEngine {
+    /// `random` makes the master keys of encrypted tablespaces.
+    pub fn new(random: Arc<dyn Randomness>) -> Self {
+        Self { random }
+    }
+}
 
 impl Engine for MySqlEngine {
     fn kind(&self) -> EngineKind {
@@ -48,7 +59,7 @@ impl Engine for MySqlEngine {
     }
 
     fn backup(&self, order: &BackupOrder<'_>, sink: &dyn BackupSink) -> Result<BackupFacts> {
-        backup::run(order, sink)
+        backup::run(self.random.as_ref(), order, sink)
     }
 
     fn capture_logs(&self, order: &LogOrder<'_>, sink: &mut dyn LogSink) -> Result<Infallible> {

@@ -65,7 +65,6 @@ impl Check<'_> {
         let has_plugin = self.add_plugin(&mut connection)?;
         self.add_right(&mut connection, &account, has_plugin)?;
         self.add_connections(&settings)?;
-        self.add_encryption(&settings);
         self.add_other_engines(&mut connection, &account)?;
         self.add_persisted(&mut connection, &account)?;
         self.add_gtids(&settings);
@@ -155,22 +154,6 @@ impl Check<'_> {
         };
         self.add(line);
         Ok(())
-    }
-
-    /// What the server says of its own files; encrypted tables show when the backup begins.
-    fn add_encryption(&mut self, settings: &Settings) {
-        for (variable, what) in [
-            ("innodb_redo_log_encrypt", "encryption of the redo log"),
-            ("innodb_undo_log_encrypt", "encryption of the undo log"),
-        ] {
-            if settings.is_on(variable) {
-                self.add(CheckLine {
-                    remedy: Some(format!("SET PERSIST {variable} = OFF;")),
-                    why: Some("Backups of encrypted files are not offered yet.".to_owned()),
-                    ..CheckLine::missing(what, "on", "off")
-                });
-            }
-        }
     }
 
     fn add_other_engines(&mut self, connection: &mut Connection, account: &Account) -> Result<()> {

@@ -9,5 +9,7 @@ use strongroom_service::Engines;
 use crate::ports::SystemRandomness;
 
 pub(crate) fn engines() -> Engines {
-    Engines::new().with(Arc::new(MySqlEngine)).with(Arc::new(PostgresEngine::new(Arc::new(SystemRandomness))))
+    Engines::new()
+        .with(Arc::new(MySqlEngine::new(Arc::new(SystemRandomness))))
+        .with(Arc::new(PostgresEngine::new(Arc::new(SystemRandomness))))
 }

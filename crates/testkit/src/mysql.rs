@@ -12,7 +12,7 @@ use anyhow::{Context, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-pub use crate::mysql_binaries::{available, mysqld, require, require_keyring};
+pub use crate::mysql_binaries::{available, mysqld, require, require_keyring, tool};
 
 use crate::account::Account;
 use crate::mysql_binaries::{self, places};

@@ -70,6 +70,7 @@ const CORE_LIBRARIES: &[&str] = &["ipnet", "jiff", "secrecy", "serde", "serde_js
 
 /// Libraries that belong to one layer; anywhere else they are a hole in a wall.
 const HOMES: &[(&str, &[&str])] = &[
+    ("aes", &["strongroom-engine-mysql"]),
     ("sqlx", &["strongroom-catalog"]),
     ("postgres-protocol", &["strongroom-engine-postgres"]),
     ("zstd-safe", &["strongroom-repository"]),

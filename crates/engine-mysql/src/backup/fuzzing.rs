@@ -6,14 +6,24 @@ use strongroom_core::engine::{BackupSink, MemberWriter, PatchWriter};
 use strongroom_core::member::{Member, MemberPath};
 use strongroom_core::overwrite::{ContentJudge, OverwriteWriter};
 use strongroom_core::progress::Progress;
+use strongroom_core::time::Randomness;
 use strongroom_core::{Error, Result};
 
 use super::intake::{Intake, Shape};
 use super::names;
 use crate::clone::{Descriptor, Outcome, Phase, Response, Stages, made};
 use crate::connection::fuzzing::{each_packet, packet};
+use crate::keyring::{self, Keyring};
 
 struct Void;
+
+struct Zeroes;
+
+impl Randomness for Zeroes {
+    fn fill(&self, bytes: &mut [u8]) {
+        bytes.fill(0);
+    }
+}
 
 impl MemberWriter for Void {
     fn write(&mut self, _bytes: &[u8]) -> Result<()> {
@@ -99,6 +109,7 @@ fn shape() -> Shape {
         began_s: 0,
         page_size_bytes: 16_384,
         findings: Arc::default(),
+        keyring: Keyring::generate(&Zeroes),
     }
 }
 
@@ -114,7 +125,7 @@ pub(crate) fn clone(bytes: &[u8]) -> bool {
     });
     if is_complete {
         let _ = intake.finish();
-        let _ = (intake.outside_files(), intake.page_compressed_files());
+        let _ = (intake.outside_files(), intake.page_compressed_files(), intake.keyring());
     }
     is_complete
 }
@@ -151,12 +162,23 @@ pub(crate) fn whole_clone() -> Vec<u8> {
     let state = |phase, flags| made::state(phase, flags, 1, 1, 16_384);
     let between = |flags, index, name| made::File { flags, index, name, ..table(Phase::Page) };
     let page = [&[3][..], &[0; 16_384]].concat();
+    let (opened, _) = keyring::made::opened_page(16_384);
+    let secret = |phase, index, name| made::File {
+        phase,
+        index,
+        name,
+        flags: 4 | if phase == Phase::Page { 1 << 5 } else { 0 },
+        space_flags: 0x4021 | 1 << 13,
+        chunks: (3, 3),
+        ..table(phase)
+    };
     let told = |bytes: Vec<u8>| [&[2, 12, 0][..], &bytes].concat();
     [
         told(made::task(0)),
         told(state(Phase::Init, 0)),
         told(state(Phase::File, 1)),
         told(table_file()),
+        told(made::file(secret(Phase::File, 3, "./shop/secret.ibd"))),
         told(made::data(Phase::File, (1, 1), 0, 16_384, 0, 16_384)),
         page.clone(),
         told(state(Phase::File, 2)),
@@ -164,12 +186,17 @@ pub(crate) fn whole_clone() -> Vec<u8> {
         told(made::file(between(8, 0, "./shop/renamed.ibd"))),
         told(made::file(between(0, 1, "./shop/orders.ibd"))),
         told(made::file(between(16, 2, "./shop/gone.ibd"))),
+        told(made::file(secret(Phase::Page, 4, "./shop/secret2.ibd"))),
         told(state(Phase::Page, 1)),
+        told(made::data(Phase::Page, (3, 1), 3, 16_384, 0, 16_384)),
+        [&[3][..], &opened].concat(),
         told(made::data(Phase::Page, (1, 1), 1, 16_384, 16_384, 32_768)),
         page,
         told(state(Phase::Page, 0)),
         told(state(Phase::Redo, 1)),
         told(made::file(made::File { name: "", size: 8_192, ..table(Phase::Redo) })),
+        told(made::data(Phase::Redo, (2, 1), 0, 2_048, 0, 8_192)),
+        [&[3][..], &keyring::made::opened_log_header()].concat(),
         told(made::data(Phase::Redo, (2, 1), 0, 5, 2_048, 8_192)),
         b"\x03log!!".to_vec(),
         told(state(Phase::Redo, 0)),

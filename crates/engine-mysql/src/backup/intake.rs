@@ -8,21 +8,18 @@ use strongroom_core::limits;
 use strongroom_core::member::{Dedupe, Member, MemberKind, MemberPath};
 use strongroom_core::overwrite::{ContentJudge, OverwriteWriter};
 use strongroom_core::progress::Progress;
-use strongroom_core::{Error, ErrorKind};
 
 use super::names::{self, Placement};
-use super::space;
+use super::{encrypted, space};
 use crate::clone::{DataDescriptor, FileDescriptor, Phase, Receiver, StateDescriptor};
-use crate::facts::{OutsideFile, PageCompressedFile, TransferFacts};
+use crate::facts::{KeyringFact, OutsideFile, PageCompressedFile, TransferFacts};
 use crate::fault::{Fault, Result};
+use crate::keyring::{FileKey, Keyring};
 use crate::page::{PageFindings, PageShape, TablespaceJudge};
-use crate::remedy::quote_name;
 
 /// Files of one server. Each takes some hundred bytes of memory.
 const FILES_MAX: usize = 1_000_000;
 const REDO_FILES_MAX: usize = 10_000;
-/// Encrypted files that are told by name.
-const ENCRYPTED_NAMED_MAX: usize = 10;
 /// A phase may bring so much more than its files are long: they grow meanwhile.
 const EXCESS_BYTES: u64 = 256 << 20;
 /// A gap in a file's first reading that is filled by writing zeroes instead of being left for later.
@@ -39,6 +36,8 @@ pub(crate) struct Shape {
     /// Of the server's InnoDB.
     pub(crate) page_size_bytes: u32,
     pub(crate) findings: Arc<PageFindings>,
+    /// For the keys of encrypted files.
+    pub(crate) keyring: Keyring,
 }
 
 impl Shape {
@@ -70,11 +69,16 @@ struct FileState {
     chunks: (u32, u32),
     is_tablespace: bool,
     is_page_compressed: bool,
+    is_encrypted: bool,
+    /// Its key was sent, and is closed.
+    has_key: bool,
     is_outside: bool,
     is_shared: bool,
     is_deleted: bool,
     is_open: bool,
     is_redo: bool,
+    /// From its descriptor.
+    key: Option<FileKey>,
     /// The largest size that was told.
     size: u64,
     /// Up to here it was read in order.
@@ -94,11 +98,14 @@ impl FileState {
             chunks: (file.first_chunk, file.last_chunk),
             is_tablespace: file.is_tablespace(),
             is_page_compressed: file.is_page_compressed(),
+            is_encrypted: file.is_encrypted(),
+            has_key: false,
             is_outside: placement.is_outside,
             is_shared: placement.is_shared,
             is_deleted: false,
             is_open: false,
             is_redo: false,
+            key: file.key,
             size: file.size,
             read: 0,
             overwritten: 0,
@@ -145,8 +152,6 @@ pub(crate) struct Intake<'s> {
     /// What became of files since the last phase began, in the donor's order of files.
     renamed: BTreeMap<u32, Placement>,
     born: BTreeMap<u32, FileState>,
-    encrypted: Vec<String>,
-    encrypted_count: u64,
     /// Bytes that this phase may still bring.
     allowance: u64,
     pub(crate) counts: TransferFacts,
@@ -164,8 +169,6 @@ impl<'s> Intake<'s> {
             writer: None,
             renamed: BTreeMap::new(),
             born: BTreeMap::new(),
-            encrypted: Vec::new(),
-            encrypted_count: 0,
             allowance: 0,
             counts: TransferFacts::default(),
         }
@@ -208,6 +211,7 @@ impl<'s> Intake<'s> {
         let state = self.file_at(Key { is_redo: false, index: file.index })?;
         state.space_flags = file.space_flags;
         state.is_page_compressed |= file.is_page_compressed();
+        state.is_encrypted = file.is_encrypted();
         if file.block_bytes > 0 {
             state.block_bytes = file.block_bytes;
         }
@@ -270,7 +274,9 @@ impl<'s> Intake<'s> {
     /// rest.
     fn make(&self, state: &mut FileState) -> Result<()> {
         let mut writer = self.shape.open(self.sink, state)?;
-        let page = space::first_page(state.space_id, state.space_flags);
+        let key = state.key.as_ref();
+        let page = encrypted::first_page(state.space_id, state.space_flags, key, &self.shape.keyring);
+        state.has_key = key.is_some();
         writer.write(&page)?;
         writer.stored()?;
         state.is_open = true;
@@ -280,11 +286,9 @@ impl<'s> Intake<'s> {
     }
 
     fn list_redo(&mut self, file: &FileDescriptor<'_>) -> Result<()> {
-        if file.is_encrypted() {
-            return Err(encrypted(&["the redo log".to_owned()], 1));
-        }
         if let Some(known) = self.redo.get_mut(&file.index) {
             known.size = known.size.max(file.size);
+            known.is_encrypted |= file.is_encrypted();
             return Ok(());
         }
         let placement = Placement { path: names::redo(file.index)?, is_outside: false, is_shared: false };
@@ -333,6 +337,19 @@ impl<'s> Intake<'s> {
         Ok(())
     }
 
+    /// No key is stored as it came, whatever was said of its file.
+    fn close(&mut self, key: Key, offset: u64, bytes: &[u8]) -> Result<Option<Vec<u8>>> {
+        let table = if key.is_redo { &mut self.redo } else { &mut self.files };
+        let state = table.get_mut(&key.index).ok_or_else(|| never_told(key.index))?;
+        let closed = match offset {
+            0 if state.is_redo => encrypted::close_log(bytes, &self.shape.keyring),
+            0 if state.is_tablespace => encrypted::close(bytes, state.space_flags, &self.shape.keyring),
+            _ => None,
+        };
+        state.has_key |= closed.is_some();
+        Ok(closed)
+    }
+
     fn overwrite(&mut self, key: Key, offset: u64, bytes: &[u8]) -> Result<()> {
         let sink = self.sink;
         let state = self.file_at(key)?;
@@ -358,13 +375,21 @@ impl<'s> Intake<'s> {
         Ok(())
     }
 
-    fn refuse_encrypted(&self) -> Result<()> {
-        if self.encrypted.is_empty() { Ok(()) } else { Err(encrypted(&self.encrypted, self.encrypted_count)) }
+    /// Each encrypted file has a key of its own, the log has one for all of its files.
+    fn check_keys(&self) -> Result<()> {
+        let lacking = self.living().filter(|state| state.is_encrypted && !state.has_key);
+        let mut lacking: Vec<String> = lacking.map(|state| names::shown(&state.path)).collect();
+        let is_log_encrypted = self.redo.values().any(|state| state.is_encrypted);
+        if is_log_encrypted && !self.redo.values().any(|state| state.has_key) {
+            lacking.push("the redo log".to_owned());
+        }
+        if lacking.is_empty() { Ok(()) } else { Err(encrypted::no_key(&lacking)) }
     }
 
     /// After the last byte: files get their lengths, folders are told, the sink puts everything together.
     pub(crate) fn finish(&mut self) -> Result<()> {
         self.settle_names()?;
+        self.check_keys()?;
         let (sink, began_s) = (self.sink, self.shape.began_s);
         let mut folders = BTreeSet::from([b"data".to_vec()]);
         for state in self.files.values().chain(self.redo.values()).filter(|state| !state.is_deleted) {
@@ -389,6 +414,13 @@ impl<'s> Intake<'s> {
 
     fn living(&self) -> impl Iterator<Item = &FileState> {
         self.files.values().filter(|state| !state.is_deleted)
+    }
+
+    /// What opens the encrypted files, and how many there are.
+    pub(crate) fn keyring(&self) -> Option<KeyringFact> {
+        let all = self.living().chain(self.redo.values());
+        let files = all.filter(|state| state.is_encrypted).count() as u64;
+        (files > 0).then(|| KeyringFact { files, keyring: self.shape.keyring.clone() })
     }
 
     pub(crate) fn outside_files(&self) -> Vec<OutsideFile> {
@@ -449,19 +481,6 @@ impl Receiver for Intake<'_> {
         if during == Phase::Redo {
             return self.list_redo(file);
         }
-        if file.is_encrypted() && !file.is_deleted() {
-            self.encrypted_count += 1;
-            if self.encrypted.len() < ENCRYPTED_NAMED_MAX {
-                let placement = names::place(file, &self.shape.system_files)?;
-                self.encrypted.push(names::shown(&placement.path));
-            }
-            // Until the whole list is known, so that one refusal names all of them.
-            return if during == Phase::File && file.phase == during {
-                Ok(())
-            } else {
-                self.refuse_encrypted()
-            };
-        }
         if self.files.contains_key(&file.index) {
             return self.change(file);
         }
@@ -480,7 +499,6 @@ impl Receiver for Intake<'_> {
     }
 
     fn data(&mut self, data: &DataDescriptor, bytes: &[u8]) -> Result<()> {
-        self.refuse_encrypted()?;
         let key = Key { is_redo: data.phase == Phase::Redo, index: data.file };
         let (length, end) = (bytes.len() as u64, data.offset.checked_add(bytes.len() as u64));
         let end = end.filter(|end| (*end).max(data.file_size) <= limits::MEMBER_SIZE_BYTES_MAX);
@@ -503,6 +521,8 @@ impl Receiver for Intake<'_> {
         self.allowance =
             self.allowance.checked_sub(length).ok_or_else(|| Fault::hostile("data without an end"))?;
         self.progress.add_done(length);
+        let closed = self.close(key, data.offset, bytes)?;
+        let bytes = closed.as_deref().unwrap_or(bytes);
         match data.phase {
             Phase::Page => {
                 self.counts.pages += 1;
@@ -520,37 +540,12 @@ impl Receiver for Intake<'_> {
     }
 
     fn end(&mut self, phase: Phase) -> Result<()> {
-        self.refuse_encrypted()?;
         match phase {
             Phase::File => self.open_the_rest(false),
             Phase::Redo => self.open_the_rest(true),
             Phase::Init | Phase::Page | Phase::Done => Ok(()),
         }
     }
-}
-
-/// Encrypted tablespaces are not taken; each is named, with the statement where one is known.
-fn encrypted(named: &[String], count: u64) -> Fault {
-    let statement = named.iter().find_map(|name| {
-        let (schema, table) = name.strip_suffix(".ibd")?.split_once('/')?;
-        Some(format!("ALTER TABLE {}.{} ENCRYPTION = 'N';", quote_name(schema), quote_name(table)))
-    });
-    let more = count.saturating_sub(named.len() as u64);
-    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    Fault::Domain(
-        Error::new(
-            ErrorKind::SourceRefused,
-            format!(
-                "Encrypted tablespaces cannot be backed up yet: {}{more}. Nothing was stored as complete.",
-                named.join(", ")
-            ),
-        )
-        .with_hint(statement.unwrap_or_else(|| {
-            "Switch the encryption of these files off (innodb_redo_log_encrypt, innodb_undo_log_encrypt, \
-             ALTER TABLESPACE ... ENCRYPTION = 'N')."
-                .to_owned()
-        })),
-    )
 }
 
 #[cfg(test)]

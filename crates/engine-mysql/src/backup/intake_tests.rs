@@ -7,6 +7,8 @@ use strongroom_core::overwrite::ContentJudge;
 
 use super::*;
 use crate::clone::{Descriptor, made};
+use crate::keyring::made as keyring_made;
+use crate::page::PageState;
 
 type Content = BTreeMap<Vec<u8>, Vec<u8>>;
 
@@ -42,6 +44,16 @@ impl OverwriteWriter for MemoryWriter<'_> {
 }
 
 struct Folder;
+
+struct Counting;
+
+impl strongroom_core::time::Randomness for Counting {
+    fn fill(&self, bytes: &mut [u8]) {
+        for (byte, number) in bytes.iter_mut().zip(1..) {
+            *byte = number;
+        }
+    }
+}
 
 impl MemberWriter for Folder {
     fn write(&mut self, _bytes: &[u8]) -> strongroom_core::Result<()> {
@@ -114,6 +126,7 @@ fn with_intake(act: impl FnOnce(&mut Intake<'_>)) -> Content {
         began_s: 7,
         page_size_bytes: 16_384,
         findings: Arc::default(),
+        keyring: Keyring::generate(&Counting),
     };
     act(&mut Intake::new(&memory, &progress, shape));
     memory.files.into_inner().unwrap()
@@ -271,18 +284,84 @@ fn h03_a_clone_without_an_end_is_given_up() {
     });
 }
 
+const ENCRYPTED: u32 = 0x4021 | 1 << 13;
+
+fn secret(index: u32, name: &'static str) -> made::File<'static> {
+    made::File { space_flags: ENCRYPTED, flags: 4, size: 114_688, ..table(index, name) }
+}
+
 #[test]
-fn b14_encrypted_tablespaces_are_refused_by_name() {
+fn b14_an_encrypted_file_whose_key_does_not_come_is_refused_by_name() {
     with_intake(|intake| {
         begin(intake, Phase::File);
-        tell(intake, Phase::File, table(0, "./a/open.ibd")).unwrap();
-        for (index, name) in [(1, "./a/secret.ibd"), (2, "./a/hidden.ibd")] {
-            let file = made::File { space_flags: 0x4021 | 1 << 13, flags: 4, ..table(index, name) };
-            tell(intake, Phase::File, file).unwrap();
-        }
-        let Err(Fault::Domain(error)) = bring(intake, Phase::File, 0, 0, b"x") else { panic!("taken") };
-        assert_eq!(error.kind(), ErrorKind::SourceRefused);
-        assert!(error.public().contains("a/secret.ibd, a/hidden.ibd"), "{}", error.public());
-        assert_eq!(error.hint(), Some("ALTER TABLE `a`.`secret` ENCRYPTION = 'N';"));
+        tell(intake, Phase::File, secret(0, "./a/se`cret.ibd")).unwrap();
+        bring(intake, Phase::File, 0, 0, &vec![7; 16_384]).unwrap();
+        intake.end(Phase::File).unwrap();
+        let Err(Fault::Domain(error)) = intake.finish() else { panic!("taken") };
+        assert!(error.public().contains("a/se`cret.ibd"), "{}", error.public());
+        assert_eq!(error.hint(), Some("ALTER TABLE `a`.`se``cret` ENCRYPTION = 'N';"));
     });
+}
+
+#[test]
+fn b14_an_encrypted_log_whose_key_does_not_come_is_refused() {
+    for is_sent in [false, true] {
+        let files = with_intake(|intake| {
+            begin(intake, Phase::File);
+            intake.end(Phase::File).unwrap();
+            begin(intake, Phase::Page);
+            begin(intake, Phase::Redo);
+            for index in [0, 1] {
+                let log = made::File { flags: 4, size: 8192, name: "", chunks: (0, 0), ..table(index, "") };
+                tell(intake, Phase::Redo, log).unwrap();
+            }
+            bring(intake, Phase::Redo, 1, 0, &[0; 4096]).unwrap();
+            let header = if is_sent { keyring_made::opened_log_header() } else { vec![0; 2048] };
+            bring(intake, Phase::Redo, 0, 0, &header).unwrap();
+            match intake.finish() {
+                Ok(()) => assert!(is_sent),
+                Err(Fault::Domain(error)) => assert!(!is_sent && error.public().contains("the redo log")),
+                Err(fault) => panic!("{fault:?}"),
+            }
+        });
+        if is_sent {
+            let log = &files[&b"data/#innodb_redo/#ib_redo0"[..]];
+            assert!(log[1072..].starts_with(b"lCC\0\0\0\x01"));
+            assert_eq!(log[1532..1536], crc32c::crc32c(&log[1024..1532]).to_be_bytes());
+        }
+    }
+}
+
+#[test]
+fn b14_no_key_is_stored_as_it_came() {
+    let (opened, key) = keyring_made::opened_page(16_384);
+    let holds_key = |bytes: &[u8]| bytes.windows(32).any(|window| window == &key[..32]);
+    for phase in [Phase::File, Phase::Page] {
+        let mut fact = None;
+        let files = with_intake(|intake| {
+            begin(intake, Phase::File);
+            tell(intake, Phase::File, secret(0, "./a/secret.ibd")).unwrap();
+            let first = if phase == Phase::File { opened.clone() } else { vec![0; 16_384] };
+            bring(intake, Phase::File, 0, 0, &[&first[..], &[1; 16_384]].concat()).unwrap();
+            intake.end(Phase::File).unwrap();
+            begin(intake, Phase::Page);
+            if phase == Phase::Page {
+                bring(intake, Phase::Page, 0, 0, &opened).unwrap();
+            }
+            // Made while the clone ran; its key is in its descriptor.
+            tell(intake, Phase::Page, made::File { flags: 4 | 1 << 5, ..secret(1, "./a/new.ibd") }).unwrap();
+            begin(intake, Phase::Redo);
+            intake.finish().unwrap();
+            fact = intake.keyring();
+        });
+        assert_eq!(fact.unwrap().files, 2);
+        for name in ["secret", "new"] {
+            let file = &files[format!("data/a/{name}.ibd").as_bytes()];
+            assert!(!holds_key(file), "{name} {phase:?}");
+            assert!(file[10_390..].starts_with(b"lCC\0\0\0\x01"), "{name} {phase:?}");
+            let space_id = u32::from_be_bytes(file[34..38].try_into().unwrap());
+            let shape = PageShape::of(16_384, space_id, ENCRYPTED, false).unwrap();
+            assert_eq!(shape.look(&file[..16_384], 0), PageState::Sound, "{name} {phase:?}");
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! One backup: what the server says of itself, the clone, what it says afterwards.
 
 pub(crate) mod elsewhere;
+mod encrypted;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
 mod intake;
@@ -12,7 +13,8 @@ use std::time::{Duration, Instant};
 
 use strongroom_core::engine::{BackupFacts, BackupOrder, BackupSink, PageDamage, SourceIdentity};
 use strongroom_core::logs::LogPoint;
-use strongroom_core::parent::Reading;
+use strongroom_core::parent::{ParentOffer, Reading};
+use strongroom_core::time::Randomness;
 use strongroom_core::{Error, ErrorKind};
 
 use self::elsewhere::Elsewhere;
@@ -20,8 +22,9 @@ use self::intake::{Intake, Shape};
 use crate::clone::{Donor, Introduction, Outcome, Stages, StateDescriptor};
 use crate::connection::{Connection, Watch};
 use crate::dump;
-use crate::facts::{FACTS_FORMAT, GtidFacts, MySqlFacts};
+use crate::facts::{FACTS_FORMAT, FACTS_FORMAT_WITH_KEYRING, GtidFacts, MySqlFacts};
 use crate::fault::{Fault, Result};
+use crate::keyring::Keyring;
 use crate::logs;
 use crate::page::PageFindings;
 use crate::server::{self, Settings};
@@ -38,7 +41,11 @@ const BARREN_RESUMES_MAX: u32 = 3;
 const STALLED_SILENCES_MAX: u32 = 5;
 
 /// Takes one backup.
-pub(crate) fn run(order: &BackupOrder<'_>, sink: &dyn BackupSink) -> strongroom_core::Result<BackupFacts> {
+pub(crate) fn run(
+    random: &dyn Randomness,
+    order: &BackupOrder<'_>,
+    sink: &dyn BackupSink,
+) -> strongroom_core::Result<BackupFacts> {
     let watch = Watch::new(order.cancel);
     order.progress.set_phase("connecting");
     let (mut survey, connection) = Survey::take(order, &watch)?;
@@ -48,6 +55,7 @@ pub(crate) fn run(order: &BackupOrder<'_>, sink: &dyn BackupSink) -> strongroom_
         began_s: survey.began_s,
         page_size_bytes: survey.settings.page_size_bytes()?,
         findings: Arc::clone(&findings),
+        keyring: keyring_for(random, order),
     };
     let mut intake = Intake::new(sink, order.progress, shape);
     order.progress.set_phase("snapshot");
@@ -68,6 +76,15 @@ pub(crate) fn run(order: &BackupOrder<'_>, sink: &dyn BackupSink) -> strongroom_
     intake.finish()?;
     intake.counts.damaged_pages = findings.counts().damaged;
     Ok(survey.facts(order, introduction, after, &intake, findings.damage())?)
+}
+
+/// The key of the backup before, when it had one: first pages that did not change are the same again.
+fn keyring_for(random: &dyn Randomness, order: &BackupOrder<'_>) -> Keyring {
+    let before = match order.parent {
+        ParentOffer::Offered(parent) => MySqlFacts::of(parent.facts()).ok().and_then(|facts| facts.keyring),
+        ParentOffer::Withheld(_) => None,
+    };
+    before.map_or_else(|| Keyring::generate(random), |fact| fact.keyring)
 }
 
 /// The transactions that a server had executed when its clone was complete.
@@ -127,8 +144,9 @@ impl Survey {
     ) -> Result<BackupFacts> {
         let mut warnings = self.elsewhere.warnings(order);
         warnings.extend(damage_warning(intake.counts.damaged_pages, &damage));
+        let keyring = intake.keyring();
         let facts = MySqlFacts {
-            format: FACTS_FORMAT,
+            format: if keyring.is_some() { FACTS_FORMAT_WITH_KEYRING } else { FACTS_FORMAT },
             server_version: self.server_version,
             server_uuid: self.identity.system_identifier.clone(),
             clone_protocol: introduction.protocol,
@@ -145,6 +163,7 @@ impl Survey {
             },
             outside_files: intake.outside_files(),
             page_compressed_files: intake.page_compressed_files(),
+            keyring,
             tables_left_empty: self.elsewhere.tables,
             tables_left_empty_unlisted: self.elsewhere.unlisted,
             transfer: intake.counts,

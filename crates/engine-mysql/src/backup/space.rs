@@ -1,5 +1,7 @@
 //! What the flags of a tablespace say about the shape of its file, and the first page of a new one.
 
+use crate::page::stamp;
+
 /// Pages of 16 KiB, when the flags do not say.
 const USUAL_PAGE_BYTES: u32 = 16 << 10;
 const LARGEST_PAGE_BYTES: u32 = 64 << 10;
@@ -17,7 +19,7 @@ pub(crate) fn page_bytes(space_flags: u32) -> u32 {
     told.min(LARGEST_PAGE_BYTES)
 }
 
-fn has_compressed_rows(space_flags: u32) -> bool {
+pub(crate) fn has_compressed_rows(space_flags: u32) -> bool {
     (space_flags >> 1) & 0xf > 0
 }
 
@@ -43,16 +45,7 @@ pub(crate) fn first_page(space_id: u32, space_flags: u32) -> Vec<u8> {
         page[at..at + 4].copy_from_slice(&space_id.to_be_bytes());
     }
     page[54..58].copy_from_slice(&space_flags.to_be_bytes());
-    let sum = |range: std::ops::Range<usize>| crc32c::crc32c(&page[range]);
-    let checksum = if has_compressed_rows(space_flags) {
-        sum(4..16) ^ sum(24..26) ^ sum(34..size)
-    } else {
-        sum(4..26) ^ sum(38..size - 8)
-    };
-    page[..4].copy_from_slice(&checksum.to_be_bytes());
-    if !has_compressed_rows(space_flags) {
-        page[size - 8..size - 4].copy_from_slice(&checksum.to_be_bytes());
-    }
+    stamp(&mut page, has_compressed_rows(space_flags));
     page
 }
 

@@ -2,6 +2,7 @@
 
 use super::cursor::Cursor;
 use crate::fault::{Fault, Result};
+use crate::keyring::FileKey;
 
 /// The one version of descriptors that is known.
 const VERSION: u32 = 100;
@@ -117,6 +118,8 @@ pub(crate) struct FileDescriptor<'a> {
     pub(crate) last_chunk: u32,
     /// Without the NUL that closes it; redo files have none.
     pub(crate) name: &'a [u8],
+    /// Of an encrypted file that was made while the clone ran.
+    pub(crate) key: Option<FileKey>,
 }
 
 impl FileDescriptor<'_> {
@@ -231,6 +234,10 @@ fn file(mut cursor: Cursor<'_>) -> Option<(u32, FileDescriptor<'_>)> {
         [name @ .., 0] if !name.contains(&0) => name,
         _ => return None,
     };
+    let key = match flags & FileDescriptor::HAS_KEY {
+        0 => None,
+        _ => Some(FileKey(cursor.array()?)),
+    };
     let file = FileDescriptor {
         phase: Phase::Init,
         size,
@@ -242,6 +249,7 @@ fn file(mut cursor: Cursor<'_>) -> Option<(u32, FileDescriptor<'_>)> {
         first_chunk,
         last_chunk,
         name,
+        key,
     };
     Some((number, file))
 }
@@ -362,6 +370,9 @@ pub(crate) mod made {
         let length = u32::try_from(name.len()).unwrap_or(0);
         body.extend_from_slice(&words(&[file.space_id, file.index, file.chunks.0, file.chunks.1, length]));
         body.extend_from_slice(&name);
+        if file.flags & super::FileDescriptor::HAS_KEY != 0 {
+            body.extend_from_slice(&crate::keyring::made::KEY);
+        }
         with_header(kind::FILE, &body)
     }
 

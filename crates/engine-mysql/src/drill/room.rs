@@ -12,7 +12,7 @@ use strongroom_core::{Error, ErrorKind, Result};
 use strongroom_host::io_failed;
 
 use crate::facts::MySqlFacts;
-use crate::restore::{SOCKET_PATH_BYTES_MAX, must_be_the_same};
+use crate::restore::{Program, SOCKET_PATH_BYTES_MAX, Stage, keyring_of, must_be_the_same};
 
 /// What holds for the server. Without grant tables it loads no plugin, component or function that a
 /// table names, starts no event and lets nobody in from the network, which it does not have at all;
@@ -39,16 +39,18 @@ const SETTINGS: [(&str, &str); 16] = [
 const CONFIGURATION: &str = "my.cnf";
 const SOCKET: &str = "s";
 const TEMPORARY: &str = "tmp";
+const STAGE: &str = "server";
 pub(super) const LOG: &str = "server.log";
 
 /// Where the files of a drill are.
 pub(super) struct Room<'a> {
     order: &'a DrillOrder<'a>,
+    pub(super) program: Program,
 }
 
 impl<'a> Room<'a> {
     pub(super) fn furnish(order: &'a DrillOrder<'a>, facts: &MySqlFacts) -> Result<Self> {
-        let room = Self { order };
+        let room = Self { order, program: program(order, facts)? };
         if room.socket().as_os_str().len() > SOCKET_PATH_BYTES_MAX {
             return Err(Error::new(
                 ErrorKind::NotSupported,
@@ -125,4 +127,16 @@ impl<'a> Room<'a> {
             None => Ok(()),
         }
     }
+}
+
+/// The server to start, with the keys of encrypted tables where there are any. The drill changes none.
+fn program(order: &DrillOrder<'_>, facts: &MySqlFacts) -> Result<Program> {
+    if facts.keyring.is_none() {
+        return Ok(Program::installed(order.server));
+    }
+    let target = fs::canonicalize(order.target).map_err(|error| io_failed(order.target, &error))?;
+    Program::with_keyring(
+        order.server,
+        &Stage { folder: &order.run_dir.join(STAGE), keyring: &keyring_of(&target), is_read_only: true },
+    )
 }

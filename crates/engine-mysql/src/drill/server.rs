@@ -8,7 +8,7 @@ use strongroom_host::{Rise, ServerProcess};
 
 use super::room::LOG;
 use super::{Drill, Halt};
-use crate::restore::{greets, installation, reasons};
+use crate::restore::{greets, reasons};
 
 /// Ending in good order writes out what replay has changed.
 const STOP_TIMEOUT: Duration = Duration::from_mins(10);
@@ -40,10 +40,11 @@ impl Drill<'_> {
     /// reason told.
     pub(super) fn start(&mut self) -> Result<Option<Server>, Halt> {
         self.order.progress.set_phase("starting");
-        let mut command = self.cell.command(self.order.server);
+        let program = &self.room.program;
+        let mut command = self.cell.command(&program.path);
         let mut configuration = OsString::from("--defaults-file=");
         configuration.push(self.room.configuration_file());
-        command.arg(configuration).args(installation(self.order.server));
+        command.arg(configuration).args(&program.arguments);
         let begun = Instant::now();
         let process = ServerProcess::spawn(command, self.order.target, self.room.path(LOG))?;
         let mut server = Server { process };

@@ -119,10 +119,7 @@ impl PageShape {
     }
 
     fn checksum(&self, page: &[u8]) -> u32 {
-        if self.is_zipped {
-            return zipped_parts(page).into_iter().fold(0, |sum, part| sum ^ crc32c::crc32c(part));
-        }
-        crc32c::crc32c(&page[4..26]) ^ crc32c::crc32c(&page[HEADER_BYTES..self.size - TRAILER_BYTES])
+        checksum(page, self.is_zipped)
     }
 }
 
@@ -142,6 +139,23 @@ pub(crate) enum PageState {
         expected: u32,
         found: u32,
     },
+}
+
+/// Gives a page the checksum of what is in it.
+pub(crate) fn stamp(page: &mut [u8], is_zipped: bool) {
+    let sum = checksum(page, is_zipped).to_be_bytes();
+    page[..4].copy_from_slice(&sum);
+    if !is_zipped {
+        let again = page.len() - TRAILER_BYTES;
+        page[again..again + 4].copy_from_slice(&sum);
+    }
+}
+
+fn checksum(page: &[u8], is_zipped: bool) -> u32 {
+    if is_zipped {
+        return zipped_parts(page).into_iter().fold(0, |sum, part| sum ^ crc32c::crc32c(part));
+    }
+    crc32c::crc32c(&page[4..26]) ^ crc32c::crc32c(&page[HEADER_BYTES..page.len() - TRAILER_BYTES])
 }
 
 /// What the checksum of a page with compressed rows speaks of.
@@ -206,11 +220,7 @@ pub(crate) mod tests {
         if !shape.is_zipped {
             page.copy_within(20..24, end - 4);
         }
-        let sum = shape.checksum(&page).to_be_bytes();
-        page[..4].copy_from_slice(&sum);
-        if !shape.is_zipped {
-            page[end - 8..end - 4].copy_from_slice(&sum);
-        }
+        stamp(&mut page, shape.is_zipped);
         page
     }
 

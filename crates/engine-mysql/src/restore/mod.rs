@@ -5,6 +5,7 @@
 //! `docs/formats/mysql-facts.md`.
 
 mod holes;
+mod keyring;
 mod server;
 mod settings;
 mod start;
@@ -17,7 +18,8 @@ use strongroom_core::engine::{BackupFacts, RestoreOrder, RestoredTree};
 use strongroom_core::{Error, ErrorKind, Result};
 use strongroom_host::{Directory, io_failed};
 
-pub(crate) use self::server::{find_mysqld, installation};
+pub(crate) use self::keyring::{Program, Stage, keyring_of};
+pub(crate) use self::server::find_mysqld;
 use self::settings::OPTION_FILE;
 pub(crate) use self::settings::{SOCKET_PATH_BYTES_MAX, must_be_the_same, system_files};
 pub(crate) use self::start::{greets, reasons, start};
@@ -52,7 +54,7 @@ pub(crate) fn finish(order: &RestoreOrder<'_>) -> Result<Vec<String>> {
     check_files(&mut directory, &facts)?;
     check_log(order.target, &facts)?;
     let holes = holes::punch(order.target, &facts)?;
-    let mut notes = prepare(&mut directory, &facts, order.port)?;
+    let mut notes = prepare(&mut directory, &facts, Some(order.target), order.port)?;
     directory.close(&[SYSTEM_SCHEMA, CLONE_FOLDER])?;
     notes.extend(holes);
     notes.extend(notes_on(order.facts, &facts));
@@ -64,12 +66,17 @@ pub(crate) fn finish(order: &RestoreOrder<'_>) -> Result<Vec<String>> {
 pub(crate) fn finish_archive(facts: &BackupFacts, tree: &mut dyn RestoredTree) -> Result<Vec<String>> {
     let own = MySqlFacts::of(facts)?;
     check_files(tree, &own)?;
-    let mut notes = prepare(tree, &own, None)?;
+    let mut notes = prepare(tree, &own, None, None)?;
     notes.extend(notes_on(facts, &own));
     Ok(notes)
 }
 
-fn prepare(tree: &mut dyn RestoredTree, facts: &MySqlFacts, port: Option<u16>) -> Result<Vec<String>> {
+fn prepare(
+    tree: &mut dyn RestoredTree,
+    facts: &MySqlFacts,
+    target: Option<&Path>,
+    port: Option<u16>,
+) -> Result<Vec<String>> {
     tree.set_mode(DIRECTORY_MODE)?;
     tree.make_directory(SYSTEM_SCHEMA, DIRECTORY_MODE)?;
     tree.make_directory(CLONE_FOLDER, DIRECTORY_MODE)?;
@@ -77,9 +84,11 @@ fn prepare(tree: &mut dyn RestoredTree, facts: &MySqlFacts, port: Option<u16>) -
     tree.replace(REPLACE_FILES, FILE_MODE, b"")?;
     tree.remove(IDENTITY)?;
     tree.replace(OPTION_FILE, FILE_MODE, settings::option_file(facts, port)?.as_bytes())?;
+    let mut notes = settings::notes(facts);
+    notes.extend(keyring::write(tree, facts, target)?);
     // Last: from here on it may be started.
     tree.remove(IN_PROGRESS)?;
-    Ok(settings::notes(facts))
+    Ok(notes)
 }
 
 /// A server keeps its sockets and its pid file where it was told to; a clone has none of them.

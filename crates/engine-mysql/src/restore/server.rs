@@ -61,10 +61,20 @@ fn none_fits(source: Version, others: &[Version], what_stands: &str) -> Error {
     ))
 }
 
+/// The folder that holds everything of an installation.
+pub(super) fn base(mysqld: &Path) -> PathBuf {
+    mysqld.parent().and_then(Path::parent).unwrap_or(Path::new("/")).to_owned()
+}
+
+/// The first of these folders that an installation has.
+pub(super) fn first_folder(base: &Path, folders: &[&str]) -> Option<PathBuf> {
+    folders.iter().map(|folder| base.join(folder)).find(|folder| folder.is_dir())
+}
+
 /// What tells a server where the rest of its installation is, when that lies in no usual place: one
 /// that was moved looks where it was built for.
 pub(crate) fn installation(mysqld: &Path) -> Vec<String> {
-    let base = mysqld.parent().and_then(Path::parent).unwrap_or(Path::new("/"));
+    let base = base(mysqld);
     if base.parent().is_none_or(|above| above == Path::new("/") || above == Path::new("/usr")) {
         return Vec::new();
     }

@@ -21,6 +21,9 @@ const USUAL_DATA_FILES: &str = "ibdata1:12M:autoextend";
 /// A copy takes up no replication, runs no event, and makes no log that continues the source's.
 const QUIET: [(&str, &str); 2] = [("event_scheduler", "OFF"), ("skip_replica_start", "ON")];
 
+/// Of the files that a server writes for itself; tables carry their own.
+const ENCRYPTIONS: [&str; 2] = ["innodb_redo_log_encrypt", "innodb_undo_log_encrypt"];
+
 /// Settings under which the files were written, and without which no server reads them.
 pub(crate) fn must_be_the_same(facts: &MySqlFacts) -> Result<Vec<(&'static str, String)>> {
     let mut out = vec![
@@ -53,6 +56,14 @@ pub(super) fn option_file(facts: &MySqlFacts, port: Option<u16>) -> Result<Strin
     );
     for (name, value) in must_be_the_same(facts)? {
         let _ = writeln!(text, "{name}={value}");
+    }
+    if facts.keyring.is_some() {
+        text.push_str("# As at the source: what is written from now on is encrypted, too.\n");
+        for name in ENCRYPTIONS {
+            if facts.setting(name).is_some_and(|value| value == "ON") {
+                let _ = writeln!(text, "{name}=ON");
+            }
+        }
     }
     text.push_str("# A copy must not act like the source. Remove these when it takes over.\n");
     for (name, value) in QUIET {

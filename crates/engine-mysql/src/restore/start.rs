@@ -16,12 +16,16 @@ use strongroom_core::foreign_text::for_people;
 use strongroom_core::{Error, ErrorKind, Result};
 use strongroom_host::{Rise, ServerProcess, io_failed};
 
-use super::server::{find_mysqld, installation};
+use super::keyring::{Program, Stage, keyring_of};
+use super::server::find_mysqld;
 use super::settings::{OPTION_FILE, PID_FILE, SOCKET, SOCKET_PATH_BYTES_MAX};
 use crate::facts::MySqlFacts;
 
 /// Where the server writes while it starts.
 const LOG: &str = "strongroom-start.log";
+
+/// What a server with a keyring is started from; no schema has such a name.
+const STAGE: &str = "#strongroom";
 
 /// Replaying the log of a long backup takes a while.
 const READY_TIMEOUT: Duration = Duration::from_mins(30);
@@ -34,9 +38,16 @@ pub(crate) fn start(target: &Path, facts: &BackupFacts, port: u16) -> Result<Sta
     let mysqld = find_mysqld(&facts, "The restored files are complete.")?;
     let account = account_for(&target)?;
     let socket = socket(&target)?;
-    let mut command = Command::new(&mysqld);
+    let program = match &facts.keyring {
+        None => Program::installed(&mysqld),
+        Some(_) => Program::with_keyring(
+            &mysqld,
+            &Stage { folder: &target.join(STAGE), keyring: &keyring_of(&target), is_read_only: false },
+        )?,
+    };
+    let mut command = Command::new(&program.path);
     command.arg(option("defaults-file", &target.join(OPTION_FILE)));
-    command.args(installation(&mysqld));
+    command.args(&program.arguments);
     command.arg(option("datadir", &target)).arg(option("socket", &socket));
     command.arg(option("pid-file", &target.join(PID_FILE)));
     command.arg(format!("--port={port}")).args([

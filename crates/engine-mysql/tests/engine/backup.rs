@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
+use strongroom_core::ErrorKind;
 use strongroom_core::engine::{BackupFacts, Source, SourceIdentity};
-use strongroom_core::{ErrorKind, Retry};
 use strongroom_testkit::depth;
-use strongroom_testkit::mysql::{MySqlServer, Options, require, require_keyring};
+use strongroom_testkit::mysql::require;
 use strongroom_testkit::mysql_ledger::{MySqlWriters, judge};
 
-use crate::desk::{Taken, create_account, donor_is_free, fact, source};
+use crate::desk::{Taken, donor_is_free, fact, source};
 use crate::world::{self, add_other_engines, check_tables, checksums, outside_folder};
 
 #[test]
@@ -62,7 +62,7 @@ fn b16_b17_a_mysql_server_with_everything_in_it_comes_back() {
 
 /// A server gives a clone up that meets a change of a definition in an unlucky moment, and asks for
 /// another try: a job makes three.
-fn take_among_changes(source: &Source) -> (Taken, BackupFacts) {
+pub(crate) fn take_among_changes(source: &Source) -> (Taken, BackupFacts) {
     for _ in 0..3 {
         let mut taken = Taken::new();
         // So slow that many definitions change meanwhile.
@@ -134,34 +134,6 @@ fn tables_of_other_engines_are_told_with_their_rows_and_come_back_empty() {
     let restored = taken.boot();
     assert_eq!(restored.sql("select count(*) from shop.visits").unwrap(), "0");
     assert_eq!(restored.sql("select count(*) from shop.wares").unwrap(), "3000");
-}
-
-#[test]
-fn b14_encrypted_tables_are_refused_by_name_and_the_donor_is_free() {
-    if !require_keyring() {
-        return;
-    }
-    let server = MySqlServer::start(&Options { keyring: true, ..Options::default() }).unwrap();
-    create_account(&server);
-    server
-        .sql(
-            "create database shop; create table shop.secret (id int primary key, body text) encryption = 'Y';
-             insert into shop.secret values (1, repeat('of nobody', 100));
-             create table shop.plain (id int primary key, body text)",
-        )
-        .unwrap();
-    let taken = Taken::new();
-    let error = taken.take(&source(&server)).unwrap_err();
-    assert_eq!((error.kind(), error.retry()), (ErrorKind::SourceRefused, Retry::Never), "{error:?}");
-    assert!(error.public().contains("shop/secret.ibd"), "{}", error.public());
-    assert!(!taken.sink.is_settled());
-    donor_is_free(&server);
-    // Decrypted by the server, it is a table like any other.
-    server.sql("alter table shop.secret encryption = 'N'").unwrap();
-    let taken = Taken::new();
-    taken.take(&source(&server)).unwrap();
-    let wanted = server.sql("checksum table shop.secret").unwrap();
-    assert_eq!(taken.boot().sql("checksum table shop.secret").unwrap(), wanted);
 }
 
 #[test]

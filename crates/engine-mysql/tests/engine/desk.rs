@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use strongroom_core::Result;
 use strongroom_core::engine::{
@@ -10,6 +11,7 @@ use strongroom_core::engine::{
 use strongroom_core::id::AttemptId;
 use strongroom_core::parent::ParentOffer;
 use strongroom_core::progress::Progress;
+use strongroom_core::time::Randomness;
 use strongroom_engine_mysql::MySqlEngine;
 use strongroom_testkit::mysql::MySqlServer;
 use tempfile::TempDir;
@@ -18,6 +20,24 @@ use crate::folder_sink::FolderSink;
 
 pub(crate) const ACCOUNT: &str = "strong'room";
 pub(crate) const PASSWORD: &str = "correct horse ünd \\ battery";
+
+/// Numbers that differ.
+struct Counting;
+
+impl Randomness for Counting {
+    fn fill(&self, bytes: &mut [u8]) {
+        static DRAWN: AtomicU64 = AtomicU64::new(7);
+        for chunk in bytes.chunks_mut(8) {
+            // An odd factor: no number comes twice.
+            let number = DRAWN.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            chunk.copy_from_slice(&number.to_be_bytes()[..chunk.len()]);
+        }
+    }
+}
+
+pub(crate) fn engine() -> MySqlEngine {
+    MySqlEngine::new(Arc::new(Counting))
+}
 
 /// An account as the documentation asks for it: the right to take backups, and to see that tables are
 /// there.
@@ -76,7 +96,7 @@ impl Taken {
             cancel: &self.cancel,
             progress: &self.progress,
         };
-        MySqlEngine.backup(&order, &self.sink)
+        engine().backup(&order, &self.sink)
     }
 
     /// Starts a server on the copy.
@@ -99,7 +119,7 @@ fn make_startable(data_dir: &Path) {
 }
 
 pub(crate) fn probe(source: &Source) -> Result<Probe> {
-    MySqlEngine.probe(source, &CancelToken::new())
+    engine().probe(source, &CancelToken::new())
 }
 
 /// A field of the engine's own facts.

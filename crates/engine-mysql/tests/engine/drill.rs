@@ -13,16 +13,15 @@ use strongroom_core::engine::{
 use strongroom_core::progress::Progress;
 use strongroom_core::verification::Outcome;
 use strongroom_core::{ErrorKind, Result};
-use strongroom_engine_mysql::MySqlEngine;
 use strongroom_testkit::account::Account;
 use strongroom_testkit::depth;
 use strongroom_testkit::mysql::{MySqlServer, Options, mysqld, require};
 
-use crate::desk::{Taken, create_account, source};
+use crate::desk::{Taken, create_account, engine, source};
 use crate::world::{self, add_other_engines};
 
 /// A restored directory that waits for its drill.
-struct Bench {
+pub(crate) struct Bench {
     taken: Taken,
     facts: BackupFacts,
     cancel: CancelToken,
@@ -31,34 +30,42 @@ struct Bench {
 }
 
 impl Bench {
-    fn of(server: &MySqlServer) -> Self {
+    pub(crate) fn of(server: &MySqlServer) -> Self {
         let taken = Taken::new();
         let facts = taken.take(&source(server)).unwrap();
         let tablespaces = BTreeMap::new();
         let target = &taken.sink.data_dir();
-        MySqlEngine
+        engine()
             .finish_restore(&RestoreOrder { target, facts: &facts, tablespaces: &tablespaces, port: None })
             .unwrap();
         let (cancel, progress, drills) = (CancelToken::new(), Progress::new(), std::cell::Cell::new(0));
         Self { taken, facts, cancel, progress, drills }
     }
 
-    fn data_dir(&self) -> PathBuf {
+    pub(crate) fn data_dir(&self) -> PathBuf {
         self.taken.sink.data_dir()
     }
 
+    pub(crate) fn facts(&self) -> &BackupFacts {
+        &self.facts
+    }
+
     fn drill_within(&self, timeout: Duration) -> Result<DrillReport> {
+        self.drill_with(&mysqld().unwrap(), timeout)
+    }
+
+    fn drill_with(&self, server: &Path, timeout: Duration) -> Result<DrillReport> {
         self.drills.set(self.drills.get() + 1);
         let run_dir = self.taken.folder.path().join(format!("run{}", self.drills.get()));
         fs::DirBuilder::new().mode(0o700).create(&run_dir).unwrap();
         Account::ordinary().own(&self.data_dir()).unwrap();
         Account::ordinary().own(&run_dir).unwrap();
         let account = Account::ordinary().ids().map(|(uid, gid)| CoreAccount { uid, gid });
-        MySqlEngine.drill(&DrillOrder {
+        engine().drill(&DrillOrder {
             target: &self.data_dir(),
             run_dir: &run_dir,
             facts: &self.facts,
-            server: &mysqld().unwrap(),
+            server,
             account,
             timeout,
             cancel: &self.cancel,
@@ -67,7 +74,11 @@ impl Bench {
     }
 
     fn drill(&self) -> DrillReport {
-        let report = self.drill_within(Duration::from_mins(10)).unwrap();
+        self.drill_by(&mysqld().unwrap())
+    }
+
+    pub(crate) fn drill_by(&self, server: &Path) -> DrillReport {
+        let report = self.drill_with(server, Duration::from_mins(10)).unwrap();
         assert_eq!(processes_in(&self.data_dir()), Vec::<String>::new(), "no process is left");
         report
     }
@@ -88,7 +99,7 @@ fn outcome(report: &DrillReport, what: &str) -> Outcome {
 }
 
 #[track_caller]
-fn passed(report: &DrillReport) {
+pub(crate) fn passed(report: &DrillReport) {
     assert_eq!((&report.failures, &report.unjudged), (&Vec::new(), &Vec::new()), "{report:?}");
     for what in ["gtid_position", "check_table", "tables", "page_checksums"] {
         assert_eq!(outcome(report, what), Outcome::Passed, "{report:?}");

@@ -5,11 +5,11 @@ use std::ops::Deref;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use crate::desk::engine;
 use strongroom_core::Error;
 use strongroom_core::engine::{CancelToken, Engine, EngineKind, Source, SourceIdentity};
 use strongroom_core::logs::{LogOrder, LogPosition, LogRange, LogStream};
 use strongroom_core::progress::Progress;
-use strongroom_engine_mysql::MySqlEngine;
 use strongroom_testkit::log_archive::{ArchiveSink, Capture, LogArchive, Mishap};
 use strongroom_testkit::mysql::{MySqlServer, Options};
 
@@ -118,7 +118,7 @@ fn run(source: &Source, identity: &SourceIdentity, sink: &mut ArchiveSink, cance
     let progress = Progress::new();
     let order =
         LogOrder { source, identity, owner: OWNER, retained_bytes_max: 1 << 30, cancel, progress: &progress };
-    match MySqlEngine.capture_logs(&order, sink) {
+    match engine().capture_logs(&order, sink) {
         Ok(never) => match never {},
         Err(error) => error,
     }

@@ -7,11 +7,10 @@ use std::time::{Duration, Instant};
 use strongroom_core::engine::{CancelToken, CheckState, Engine};
 use strongroom_core::logs::{LogPosition, LogRange};
 use strongroom_core::{ErrorKind, Retry};
-use strongroom_engine_mysql::MySqlEngine;
 use strongroom_testkit::log_archive::Mishap;
 use strongroom_testkit::mysql::{MySqlServer, require};
 
-use crate::desk::{Taken, source};
+use crate::desk::{Taken, engine, source};
 use crate::log_desk::{Desk, end, log_server};
 
 /// Rows, a changed definition, new files.
@@ -263,7 +262,7 @@ fn b11_each_lack_of_a_mysql_capture_is_mended_by_the_statement_given() {
     .unwrap();
     crate::desk::create_account(&server);
     server.sql("set global binlog_checksum = none").unwrap();
-    let probed = || MySqlEngine.probe_logs(&source(&server), &CancelToken::new()).unwrap();
+    let probed = || engine().probe_logs(&source(&server), &CancelToken::new()).unwrap();
     let lacks: Vec<_> = probed().into_iter().filter(|line| line.state != CheckState::Ok).collect();
     let whats: Vec<&str> = lacks.iter().map(|line| line.what.as_str()).collect();
     let wanted = ["gtid_mode", "checksums of events", "right REPLICATION SLAVE", "right REPLICATION CLIENT"];

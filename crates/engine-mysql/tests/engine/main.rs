@@ -5,6 +5,7 @@
 mod backup;
 mod desk;
 mod drill;
+mod encrypted;
 mod fake_donor;
 mod folder_sink;
 mod hostile;

@@ -13,10 +13,9 @@ use std::time::{Duration, Instant};
 
 use strongroom_core::engine::{BackupFacts, Engine, RestoreOrder};
 use strongroom_core::limits;
-use strongroom_engine_mysql::MySqlEngine;
 use strongroom_testkit::mysql::{MySqlServer, Options, require};
 
-use crate::desk::{Taken, create_account, fact, source};
+use crate::desk::{Taken, create_account, engine, fact, source};
 use crate::proxy::{Cut, Proxy};
 use crate::world::{self, add_other_engines};
 
@@ -143,9 +142,7 @@ fn content(server: &MySqlServer) -> String {
 
 pub(crate) fn finish(taken: &Taken, facts: &BackupFacts) -> Vec<String> {
     let (target, tablespaces) = (&taken.sink.data_dir(), BTreeMap::new());
-    MySqlEngine
-        .finish_restore(&RestoreOrder { target, facts, tablespaces: &tablespaces, port: None })
-        .unwrap()
+    engine().finish_restore(&RestoreOrder { target, facts, tablespaces: &tablespaces, port: None }).unwrap()
 }
 
 /// As the file and every sentence about it say; what the client complains of, when it does.

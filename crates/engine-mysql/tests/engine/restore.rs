@@ -8,12 +8,11 @@ use std::process::Command;
 
 use strongroom_core::engine::{BackupFacts, Engine, RestoreOrder, RestoredTree};
 use strongroom_core::{ErrorKind, Result};
-use strongroom_engine_mysql::MySqlEngine;
 use strongroom_testkit::account::Account;
 use strongroom_testkit::mysql::{MySqlServer, Options, mysqld, require};
 use strongroom_testkit::port::Port;
 
-use crate::desk::{Taken, create_account, source};
+use crate::desk::{Taken, create_account, engine, source};
 use crate::world::{self, add_other_engines, check_tables, checksums, outside_folder};
 
 /// Where the engine looks for servers that lie in no usual place.
@@ -21,12 +20,7 @@ const BINDIR: &str = "STRONGROOM_MYSQL_BINDIR";
 
 fn finish(data_dir: &Path, facts: &BackupFacts) -> Result<Vec<String>> {
     let tablespaces = BTreeMap::new();
-    MySqlEngine.finish_restore(&RestoreOrder {
-        target: data_dir,
-        facts,
-        tablespaces: &tablespaces,
-        port: None,
-    })
+    engine().finish_restore(&RestoreOrder { target: data_dir, facts, tablespaces: &tablespaces, port: None })
 }
 
 fn small_server() -> MySqlServer {
@@ -142,12 +136,12 @@ fn a_restored_mysql_server_is_started_and_does_not_act_like_the_source() {
     let port = held.number();
     let is_root = Account::ordinary().ids().is_some();
     if is_root {
-        let error = MySqlEngine.start_restored(&data_dir, &facts, port).unwrap_err();
+        let error = engine().start_restored(&data_dir, &facts, port).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotAllowed);
         assert!(error.hint().unwrap().contains("chown -R mysql:"), "{error:?}");
     }
     Account::ordinary().own(&data_dir).unwrap();
-    let started = MySqlEngine.start_restored(&data_dir, &facts, port).unwrap();
+    let started = engine().start_restored(&data_dir, &facts, port).unwrap();
     assert!(started.stop_command.contains(&started.pid.to_string()));
     // The accounts are the source's, and so is the position.
     let probed = crate::desk::probe(&crate::desk::source_at(port)).unwrap();
@@ -262,7 +256,7 @@ fn an_archive_gets_what_a_directory_gets() {
     for name in ["ibdata1", "mysql.ibd", "auto.cnf"] {
         tree.0.insert(name.to_owned(), vec![0; 16_384]);
     }
-    let notes = MySqlEngine.finish_archive(&facts, &BTreeMap::new(), &mut tree).unwrap();
+    let notes = engine().finish_archive(&facts, &BTreeMap::new(), &mut tree).unwrap();
     assert!(notes[0].contains("strongroom.cnf"), "{notes:?}");
     let names: Vec<&str> = tree.0.keys().map(String::as_str).collect();
     let wanted = [
@@ -276,5 +270,5 @@ fn an_archive_gets_what_a_directory_gets() {
     ];
     assert_eq!(names, wanted);
     tree.0.remove("ibdata1");
-    assert!(MySqlEngine.finish_archive(&facts, &BTreeMap::new(), &mut tree).is_err());
+    assert!(engine().finish_archive(&facts, &BTreeMap::new(), &mut tree).is_err());
 }

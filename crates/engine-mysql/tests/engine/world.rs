@@ -109,7 +109,7 @@ pub(crate) fn checksums(server: &MySqlServer) -> String {
              where {OURS} and engine = 'InnoDB'"
         ))
         .unwrap();
-    assert!(list.len() > 100, "{list}");
+    assert!(list.len() > 60, "{list}");
     server.sql(&format!("checksum table {list}")).unwrap()
 }
 

@@ -83,7 +83,7 @@ fn wish<'a>(archive: &Archive, options: &'a ExtractOptions) -> Result<Wish<'a>> 
     let summary = reader.summary();
     let engine: Option<Box<dyn Engine>> = match summary.catalog.engine {
         EngineKind::PostgreSql => Some(Box::new(PostgresEngine::new(Arc::new(SystemRandomness)))),
-        EngineKind::MySql => Some(Box::new(MySqlEngine)),
+        EngineKind::MySql => Some(Box::new(MySqlEngine::new(Arc::new(SystemRandomness)))),
         EngineKind::SqlServer => None,
     };
     // Files can be had of any backup; what makes a server of them must be understood first.

@@ -30,6 +30,10 @@ fn source(port: u16, user: &str, password: &str, tls: TlsMode) -> Source {
     }
 }
 
+fn mysql_engine() -> MySqlEngine {
+    MySqlEngine::new(Arc::new(CountedRandomness::starting_at(1 << 51)))
+}
+
 fn back_up(desk: &Desk, server: &PostgresServer, parent: Option<AttemptId>) -> AttemptId {
     let source = source(server.port(), SUPERUSER, SUPERUSER_PASSWORD, TlsMode::Disable);
     let engine = PostgresEngine::new(Arc::new(CountedRandomness::starting_at(1 << 50)));
@@ -116,10 +120,10 @@ fn m01_a_mysql_server_starts_on_what_repository_and_kit_give() {
         .unwrap();
     let desk = Desk::new();
     let source = source(server.port(), "keeper", "of the test", TlsMode::Require);
-    let first = back_up_by(&MySqlEngine, &desk, &source, None);
+    let first = back_up_by(&mysql_engine(), &desk, &source, None);
     server.sql("update shop.t set body = 'changed' where id % 500 = 0").unwrap();
     let wanted = server.sql("checksum table shop.t").unwrap();
-    back_up_by(&MySqlEngine, &desk, &source, Some(first));
+    back_up_by(&mysql_engine(), &desk, &source, Some(first));
     drop(server);
 
     let reachable = std::os::unix::fs::PermissionsExt::from_mode(0o755);

@@ -13,6 +13,7 @@ mod damage;
 mod disks;
 mod downloads;
 mod drills;
+mod encrypted_mysql;
 mod fairness;
 mod first_start;
 mod identity;

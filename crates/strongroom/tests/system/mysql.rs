@@ -35,12 +35,16 @@ const TABLES: &str = "
 ";
 
 pub(crate) struct Shop {
-    server: MySqlServer,
+    pub(crate) server: MySqlServer,
 }
 
 impl Shop {
     pub(crate) fn open() -> Self {
-        let server = MySqlServer::start(&Options::default()).unwrap();
+        Self::of(MySqlServer::start(&Options::default()).unwrap())
+    }
+
+    /// On a server that is running already.
+    pub(crate) fn of(server: MySqlServer) -> Self {
         // As docs/engines/mysql.md asks for it.
         server
             .sql(&format!(
@@ -85,17 +89,17 @@ fn add(room: &Room, port: u16) -> Vec<String> {
 }
 
 /// Where drills find the server of the tests.
-fn servers() -> PathBuf {
+pub(crate) fn servers() -> PathBuf {
     mysqld().unwrap().parent().unwrap().to_owned()
 }
 
 /// What the quiet tables hold.
-fn checksums(server: &MySqlServer) -> String {
+pub(crate) fn checksums(server: &MySqlServer) -> String {
     server.sql("checksum table shop.wares, shop.parts").unwrap()
 }
 
 /// Every table is looked through by the server itself; answers what it does not call `OK`.
-fn complaints(server: &MySqlServer) -> String {
+pub(crate) fn complaints(server: &MySqlServer) -> String {
     let mut tool = server.tool("mysqlcheck").unwrap();
     let output = tool.args(["--check", "--all-databases"]).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
