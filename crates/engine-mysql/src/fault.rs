@@ -132,6 +132,7 @@ pub(crate) mod code {
     pub(crate) const INSECURE_TRANSPORT: u32 = 3159;
     pub(crate) const DEFINITION_CHANGED: u32 = 3633;
     pub(crate) const CLONE_RUNS_ALREADY: u32 = 3634;
+    pub(crate) const KEYS_NEED_TLS: u32 = 3872;
 }
 
 impl ServerError {
@@ -203,7 +204,8 @@ impl ServerError {
             | code::PASSWORD_MUST_CHANGE
             | code::PASSWORD_EXPIRED
             | code::ACCOUNT_LOCKED
-            | code::INSECURE_TRANSPORT => (ErrorKind::SourceRefused, Retry::Never),
+            | code::INSECURE_TRANSPORT
+            | code::KEYS_NEED_TLS => (ErrorKind::SourceRefused, Retry::Never),
             // Shutting down, or our session was killed.
             code::SHUTDOWN | code::INTERRUPTED | code::KILLED => (ErrorKind::SourceUnreachable, Retry::Later),
             _ => (ErrorKind::SourceRefused, Retry::Later),
@@ -224,6 +226,9 @@ impl ServerError {
             code::CLONE_RUNS_ALREADY => {
                 Some("Another clone is being taken from this server; a server gives one at a time.")
             }
+            code::KEYS_NEED_TLS => Some(
+                "The source has encrypted tablespaces, whose keys it sends over TLS only: set the instance's TLS mode to require.",
+            ),
             code::DEFINITION_CHANGED => Some(
                 "A table's definition changed in a moment that the server could not follow; the next try may pass.",
             ),

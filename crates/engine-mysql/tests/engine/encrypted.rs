@@ -10,14 +10,15 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use strongroom_core::engine::{BackupFacts, Engine, RestoreOrder};
+use strongroom_core::engine::{BackupFacts, Engine, RestoreOrder, Source, TlsMode};
+use strongroom_core::{ErrorKind, Retry};
 use strongroom_testkit::depth;
 use strongroom_testkit::mysql::{MySqlServer, Options, mysqld, require_keyring, tool};
 use strongroom_testkit::mysql_ledger::{MySqlWriters, judge};
 use strongroom_testkit::port::Port;
 
 use crate::backup::take_among_changes;
-use crate::desk::{Taken, create_account, engine, fact, source};
+use crate::desk::{Taken, create_account, donor_is_free, engine, fact, source};
 use crate::drill::{Bench, passed};
 use crate::world::{check_tables, checksums};
 
@@ -94,6 +95,11 @@ fn b14_encrypted_tables_come_back_under_another_key() {
     let taken = Taken::new();
     let facts = taken.take(&source(&server)).unwrap();
     assert!(facts.damage.is_empty(), "{:?}", facts.damage);
+    let readable = Source { tls: TlsMode::Disable, ..source(&server) };
+    let refused = Taken::new().take(&readable).unwrap_err();
+    assert_eq!((refused.kind(), refused.retry()), (ErrorKind::SourceRefused, Retry::Never), "{refused:?}");
+    assert!(refused.hint().unwrap().contains("over TLS only"), "{refused:?}");
+    donor_is_free(&server);
     drop(server);
     let data_dir = taken.sink.data_dir();
     assert_eq!(no_key_is_open(&data_dir), 7);
@@ -194,6 +200,15 @@ fn b14_a_packaged_server_is_started_with_the_keys_of_a_copy_and_drills_it() {
     panic!("the server did not stop");
 }
 
+/// Tells a thread to end, also when its test fails.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn b06_b14_encrypted_tables_come_back_with_writers_definitions_and_rotated_keys() {
     if !require_keyring() {
@@ -211,6 +226,7 @@ fn b06_b14_encrypted_tables_come_back_with_writers_definitions_and_rotated_keys(
     let writers = MySqlWriters::start(&server, 2, true).unwrap();
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let _ends = Ends(&is_over);
         scope.spawn(|| {
             while !is_over.load(Ordering::Relaxed) {
                 server.sql("alter instance rotate innodb master key; select sleep(0.3)").unwrap();
@@ -230,7 +246,6 @@ fn b06_b14_encrypted_tables_come_back_with_writers_definitions_and_rotated_keys(
             assert_eq!(checksums(&restored), wanted, "round {round}");
             assert_eq!(check_tables(&restored), "", "round {round}");
         }
-        is_over.store(true, Ordering::Relaxed);
     });
     writers.stop().unwrap();
 }
