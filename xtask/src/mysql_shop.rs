@@ -50,7 +50,20 @@ pub(crate) fn options() -> Options {
 impl MySqlShop {
     /// Makes the server and the account that takes backups.
     pub(crate) fn open() -> anyhow::Result<Self> {
-        let server = MySqlServer::start(&options())?;
+        Self::open_with(&options())
+    }
+
+    /// A server with a binary log, which the account may read.
+    pub(crate) fn open_logging() -> anyhow::Result<Self> {
+        let arguments = ["--innodb-buffer-pool-size=512M", "--innodb-redo-log-capacity=2G"];
+        let arguments = arguments.map(str::to_owned).to_vec();
+        let shop = Self::open_with(&Options { arguments, ..Options::default() })?;
+        shop.server.sql(&format!("GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO '{ROLE}'@'%'"))?;
+        Ok(shop)
+    }
+
+    fn open_with(options: &Options) -> anyhow::Result<Self> {
+        let server = MySqlServer::start(options)?;
         server.sql(&format!(
             "CREATE USER '{ROLE}'@'%' IDENTIFIED BY '{PASSWORD}'; GRANT BACKUP_ADMIN ON *.* TO '{ROLE}'@'%'; \
              GRANT REFERENCES ON *.* TO '{ROLE}'@'%'; CREATE DATABASE shop"

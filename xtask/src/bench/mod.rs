@@ -2,6 +2,7 @@
 
 mod api;
 mod depth;
+mod logs;
 mod machine;
 mod meter;
 mod mysql;
@@ -15,6 +16,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use crate::cluster::Text;
+use crate::database::Engine;
 use crate::demo::parse_gb;
 use crate::interrupt;
 
@@ -28,6 +30,8 @@ pub(crate) enum Subject {
     Postgres(PostgresOptions),
     /// The same of MySQL
     Mysql(MySqlOptions),
+    /// The log captured while it is written, beside the field's own tool
+    Logs(LogsOptions),
     /// Requests per second and their latency, with few and with many backups in the catalog
     Api(ApiOptions),
 }
@@ -100,6 +104,25 @@ pub(crate) struct MySqlOptions {
 }
 
 #[derive(Args)]
+pub(crate) struct LogsOptions {
+    /// Whose log; that of each when none is named
+    #[arg(long, value_enum)]
+    engine: Option<Engine>,
+    /// How long the writers write
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=600))]
+    seconds: u64,
+    /// Repetitions; the medians are shown
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=99))]
+    runs: u32,
+    /// Measure this executable of ours instead of building one
+    #[arg(long, value_name = "FILE")]
+    program: Option<PathBuf>,
+    /// Put the tables into docs/benchmarks.md, between the marks of this name
+    #[arg(long, value_name = "NAME")]
+    write: Option<String>,
+}
+
+#[derive(Args)]
 pub(crate) struct ApiOptions {
     /// Seconds for each measurement
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
@@ -117,6 +140,7 @@ pub(crate) fn run(subject: &Subject) -> anyhow::Result<()> {
     match subject {
         Subject::Postgres(options) => postgres::run(options),
         Subject::Mysql(options) => mysql::run(options),
+        Subject::Logs(options) => logs::run(options),
         Subject::Api(options) => api::run(options),
     }
 }

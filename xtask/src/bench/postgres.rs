@@ -144,17 +144,17 @@ fn check(options: &PostgresOptions, version: u32) -> anyhow::Result<()> {
 }
 
 pub(super) fn heading(server: &str, measured: &Measured, runs: u32) -> String {
-    let arguments = shown(std::env::args().skip(1));
     let size = if measured.source_bytes == 0 {
         String::new()
     } else {
         format!(", {:.0} MiB to restore", mib(measured.source_bytes))
     };
-    format!(
-        "`cargo xtask {}`\n\n{server}{size}, {}. Medians of {runs} runs.\n\n",
-        arguments.join(" "),
-        machine::describe()
-    )
+    format!("`{}`\n\n{server}{size}, {}. Medians of {runs} runs.\n\n", command_shown(), machine::describe())
+}
+
+/// The command that measures, for the page.
+pub(super) fn command_shown() -> String {
+    format!("cargo xtask {}", shown(std::env::args().skip(1)).join(" "))
 }
 
 /// The command as it may be repeated elsewhere: where our executable lay is nobody's business.
