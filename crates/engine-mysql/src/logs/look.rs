@@ -80,18 +80,6 @@ fn lines_of(settings: &Settings) -> Vec<CheckLine> {
             why: Some("By its GTIDs a capture finds where it goes on, and tells what is missing.".to_owned()),
             ..line("gtid_mode", mode == "ON", mode, "ON")
         },
-        CheckLine {
-            remedy: settings
-                .is_on("binlog_encryption")
-                .then(|| "SET PERSIST binlog_encryption = OFF;".to_owned()),
-            why: Some("Capture of encrypted binary logs is not offered yet.".to_owned()),
-            ..line(
-                "encryption of binary logs",
-                !settings.is_on("binlog_encryption"),
-                settings.get("binlog_encryption"),
-                "OFF",
-            )
-        },
     ];
     let checksum = settings.get("binlog_checksum");
     if checksum != "CRC32" {

@@ -20,6 +20,7 @@ use strongroom_testkit::port::Port;
 use crate::backup::take_among_changes;
 use crate::desk::{Taken, create_account, donor_is_free, engine, fact, source};
 use crate::drill::{Bench, passed};
+use crate::log_desk::Desk;
 use crate::world::{check_tables, checksums};
 
 /// Where the engine looks for servers that lie in no usual place.
@@ -198,6 +199,32 @@ fn b14_a_packaged_server_is_started_with_the_keys_of_a_copy_and_drills_it() {
         std::thread::park_timeout(Duration::from_millis(100));
     }
     panic!("the server did not stop");
+}
+
+/// A server sends its log decrypted: what is stored is what its own tool gets, and the repository has
+/// keys of its own.
+#[test]
+fn captured_binary_log_of_an_encrypted_one_is_what_the_servers_own_tool_gets() {
+    if !require_keyring() {
+        return;
+    }
+    let mut server = server_with(&[]);
+    server.sql("grant replication slave, replication client on *.* to 'strong''room'@'%'").unwrap();
+    let desk = Desk::new();
+    for round in 0..2 {
+        server.sql("set global binlog_encryption = on").unwrap();
+        let capture = desk.capture(&server);
+        if round == 0 {
+            fill(&server);
+        }
+        server.sql("update shop.secret set body = sha2(body, 256); flush binary logs; alter instance rotate binlog master key").unwrap();
+        server.sql("update shop.plain set body = sha2(body, 256)").unwrap();
+        desk.wait_for(&server);
+        capture.stop();
+        server.restart().unwrap();
+    }
+    assert!(desk.judge_by_tool(&server) > 3);
+    assert_eq!(desk.told().gaps, []);
 }
 
 /// Tells a thread to end, also when its test fails.

@@ -3,6 +3,7 @@
 use std::fs;
 use std::ops::Deref;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::desk::engine;
@@ -11,7 +12,7 @@ use strongroom_core::engine::{CancelToken, Engine, EngineKind, Source, SourceIde
 use strongroom_core::logs::{LogOrder, LogPosition, LogRange, LogStream};
 use strongroom_core::progress::Progress;
 use strongroom_testkit::log_archive::{ArchiveSink, Capture, LogArchive, Mishap};
-use strongroom_testkit::mysql::{MySqlServer, Options};
+use strongroom_testkit::mysql::{MySqlServer, Options, tool};
 
 use crate::desk::{create_account, source};
 
@@ -83,6 +84,35 @@ impl Desk {
             }
         }
         compared
+    }
+
+    /// Every held byte is one that the server's own tool gets over the wire, which matters where the
+    /// files on its disk are encrypted. Answers how many of them are.
+    pub(crate) fn judge_by_tool(&self, server: &MySqlServer) -> usize {
+        let mut encrypted = 0;
+        for (about, ranges) in self.ranges() {
+            let base = about.facts["base"].as_str().unwrap();
+            for (range, (number, held)) in ranges
+                .into_iter()
+                .flat_map(|range| self.files(&about, range).into_iter().map(move |file| (range, file)))
+            {
+                let name = format!("{base}.{number:06}");
+                let on_disk = fs::read(server.data_dir().join(&name)).unwrap();
+                let folder = tempfile::tempdir().unwrap();
+                let mut tool = Command::new(tool("mysqlbinlog").unwrap());
+                tool.args(["--no-defaults", "--user=root", "--read-from-remote-server", "--raw"]);
+                tool.arg(format!("--socket={}", server.socket().display()));
+                tool.arg(format!("--result-file={}/", folder.path().display())).arg(&name);
+                let output = tool.output().unwrap();
+                assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+                let mut own = fs::read(folder.path().join(&name)).unwrap();
+                own[IN_USE_AT] &= !1;
+                assert!(held.len() == own.len() || number == range.until.file, "{name}");
+                assert!(held == own[..held.len()], "{name} differs from what the tool gets");
+                encrypted += usize::from(!on_disk.starts_with(b"\xfebin"));
+            }
+        }
+        encrypted
     }
 
     /// Writes the files from a place on where a tool finds them; answers with their paths.
