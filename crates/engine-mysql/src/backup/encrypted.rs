@@ -38,7 +38,8 @@ pub(super) fn first_page(
 ) -> Vec<u8> {
     let mut page = space::first_page(space_id, space_flags);
     if let Some(key) = key {
-        keyring::write_page(&mut page, space::has_compressed_rows(space_flags), key, keyring);
+        let is_zipped = space::has_compressed_rows(space_flags);
+        keyring::write_page(&mut page, is_zipped, space::extent_pages(space_flags), key, keyring);
     }
     page
 }

@@ -11,12 +11,23 @@ const NEW_UNDO_BYTES: u64 = 16 << 20;
 
 /// Bytes of a page as it lies in the file: smaller than the server's pages when rows are compressed.
 pub(crate) fn page_bytes(space_flags: u32) -> u32 {
-    let told = match ((space_flags >> 1) & 0xf, (space_flags >> 6) & 0xf) {
-        (zip, _) if zip > 0 => 512_u32 << zip,
-        (_, 0) => USUAL_PAGE_BYTES,
-        (_, shift) => 512_u32 << shift,
-    };
-    told.min(LARGEST_PAGE_BYTES)
+    match (space_flags >> 1) & 0xf {
+        0 => server_page_bytes(space_flags),
+        zip => (512_u32 << zip).min(LARGEST_PAGE_BYTES),
+    }
+}
+
+/// Bytes of a page in the server's memory.
+fn server_page_bytes(space_flags: u32) -> u32 {
+    match (space_flags >> 6) & 0xf {
+        0 => USUAL_PAGE_BYTES,
+        shift => (512_u32 << shift).min(LARGEST_PAGE_BYTES),
+    }
+}
+
+/// Pages of an extent: a mebibyte of the server's pages, 64 at least.
+pub(crate) fn extent_pages(space_flags: u32) -> usize {
+    ((1 << 20) / server_page_bytes(space_flags) as usize).max(64)
 }
 
 pub(crate) fn has_compressed_rows(space_flags: u32) -> bool {

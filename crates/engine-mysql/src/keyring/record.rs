@@ -79,9 +79,16 @@ fn close(bytes: &mut [u8], keyring: &Keyring) -> Opened {
     Opened::Closed
 }
 
-/// Gives the first page of a new file a record.
-pub(crate) fn write_page(page: &mut [u8], is_zipped: bool, key: &FileKey, keyring: &Keyring) {
-    let at = record_place(page.len());
+/// Gives the first page of a new file a record. Where it stands follows from the pages of an extent, whose
+/// number is that of the server's own pages also where rows are compressed.
+pub(crate) fn write_page(
+    page: &mut [u8],
+    is_zipped: bool,
+    extent_pages: usize,
+    key: &FileKey,
+    keyring: &Keyring,
+) {
+    let at = record_place(page.len(), extent_pages);
     if at + RECORD_BYTES <= page.len() {
         put(page, at, key, keyring);
         stamp(page, is_zipped);
@@ -89,11 +96,7 @@ pub(crate) fn write_page(page: &mut [u8], is_zipped: bool, key: &FileKey, keyrin
 }
 
 /// Behind as many descriptors as a page has extents to describe.
-fn record_place(page_bytes: usize) -> usize {
-    let extent_pages = match page_bytes {
-        16_384.. => 64,
-        smaller => (1 << 20) / smaller,
-    };
+fn record_place(page_bytes: usize, extent_pages: usize) -> usize {
     let descriptor_bytes = 24 + extent_pages * 2 / 8;
     DESCRIPTORS_AT + page_bytes / extent_pages * descriptor_bytes
 }
@@ -142,7 +145,7 @@ pub(crate) mod made {
     pub(crate) fn opened_page(page_bytes: usize) -> (Vec<u8>, [u8; FILE_KEY_BYTES]) {
         let mut page = vec![0; page_bytes];
         page[34..38].copy_from_slice(&7_u32.to_be_bytes());
-        let at = record_place(page_bytes);
+        let at = record_place(page_bytes, 64);
         page[at..at + NUMBER_AT].copy_from_slice(MAGIC);
         page[at + KEY_AT..at + SUM_AT].copy_from_slice(&KEY);
         page[at + SUM_AT..at + RECORD_BYTES].copy_from_slice(&crc32c::crc32c(&KEY).to_be_bytes());
@@ -153,7 +156,7 @@ pub(crate) mod made {
     /// The header of a log file with the same record.
     pub(crate) fn opened_log_header() -> Vec<u8> {
         let (page, _) = opened_page(16_384);
-        let (at, mut header) = (record_place(16_384), vec![0; LOG_HEADER_BYTES]);
+        let (at, mut header) = (record_place(16_384, 64), vec![0; LOG_HEADER_BYTES]);
         let place = LOG_RECORD_BLOCK.start + 48;
         header[place..place + RECORD_BYTES].copy_from_slice(&page[at..at + RECORD_BYTES]);
         header
@@ -191,22 +194,24 @@ mod tests {
         for page_bytes in [4096, 8192, 16_384, 32_768, 65_536] {
             let (mut page, key) = opened_page(page_bytes);
             assert_eq!(close_page(&mut page, false, &keyring), Opened::Closed, "{page_bytes}");
-            let at = record_place(page_bytes);
+            let at = record_place(page_bytes, 64);
             assert_eq!(opened_with(&page[at..], &keyring), key);
             assert_eq!(page[at + UUID_AT..at + KEY_AT], *keyring.uuid.as_bytes());
             assert_eq!(close_page(&mut page, false, &keyring), Opened::Nothing, "it is closed already");
             let mut made = vec![0; page_bytes];
-            write_page(&mut made, false, &FileKey(KEY), &keyring);
+            write_page(&mut made, false, 64, &FileKey(KEY), &keyring);
             assert_eq!(made[at..at + RECORD_BYTES], page[at..at + RECORD_BYTES]);
         }
-        assert_eq!(record_place(16_384), 10_390);
+        let places = [(4096, 256), (8192, 128), (16_384, 64), (32_768, 64), (65_536, 64), (4096, 64)]
+            .map(|(page, extent)| record_place(page, extent));
+        assert_eq!(places, [1558, 3734, 10_390, 20_630, 41_110, 2710]);
     }
 
     #[test]
     fn what_is_no_open_record_stays_as_it_is() {
         let keyring = Keyring::generate(&Sevens);
         let (page, _) = opened_page(16_384);
-        let at = record_place(16_384);
+        let at = record_place(16_384, 64);
         for (what, place) in [("mark", at), ("number", at + 6), ("key", at + KEY_AT), ("sum", at + SUM_AT)] {
             let mut other = page.clone();
             other[place] ^= 1;

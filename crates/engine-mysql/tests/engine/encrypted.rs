@@ -85,6 +85,45 @@ fn no_key_is_open(data_dir: &Path) -> usize {
     closed
 }
 
+/// The server's own place of the record: a file that is made while a clone runs gets it there from us.
+#[test]
+fn b14_encrypted_tables_of_every_size_of_page_come_back() {
+    if !require_keyring() {
+        return;
+    }
+    for (page_bytes, place, zipped) in
+        [(4096, 1558, None), (16_384, 10_390, Some(2710)), (65_536, 41_110, None)]
+    {
+        let server = server_with(&[&format!("--innodb-page-size={page_bytes}")]);
+        server
+            .sql(
+                "create database shop; create table shop.secret (id int primary key, body text) encryption = 'Y';
+                 insert into shop.secret values (1, repeat('of nobody', 100))",
+            )
+            .unwrap();
+        if zipped.is_some() {
+            server
+                .sql("create table shop.zipped (id int) row_format = compressed key_block_size = 4 encryption = 'Y'")
+                .unwrap();
+        }
+        let taken = Taken::new();
+        let facts = taken.take(&source(&server)).unwrap();
+        let record_at = |table: &str, place: usize| {
+            let file = fs::read(taken.sink.data_dir().join(format!("shop/{table}.ibd"))).unwrap();
+            assert!(file[place..].starts_with(b"lCC\0\0\0\x01"), "{table} {page_bytes}");
+        };
+        record_at("secret", place);
+        if let Some(place) = zipped {
+            record_at("zipped", place);
+        }
+        let wanted = server.sql("checksum table shop.secret").unwrap();
+        finish(&taken.sink.data_dir(), &facts);
+        let copy = MySqlServer::adopt(&taken.sink.data_dir(), &[&format!("--innodb-page-size={page_bytes}")])
+            .unwrap();
+        assert_eq!(copy.sql("checksum table shop.secret").unwrap(), wanted);
+    }
+}
+
 #[test]
 fn b14_encrypted_tables_come_back_under_another_key() {
     if !require_keyring() {
