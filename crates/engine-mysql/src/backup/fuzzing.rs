@@ -197,7 +197,7 @@ pub(crate) fn whole_clone() -> Vec<u8> {
         told(made::file(made::File { name: "", size: 8_192, ..table(Phase::Redo) })),
         told(made::data(Phase::Redo, (2, 1), 0, 2_048, 0, 8_192)),
         [&[3][..], &keyring::made::opened_log_header()].concat(),
-        told(made::data(Phase::Redo, (2, 1), 0, 5, 2_048, 8_192)),
+        told(made::data(Phase::Redo, (2, 2), 0, 5, 2_048, 8_192)),
         b"\x03log!!".to_vec(),
         told(state(Phase::Redo, 0)),
         told(state(Phase::Done, 1)),
