@@ -104,6 +104,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     if options.parts.is_empty() {
         tally.add(check("format", || process::run(workspace::cargo().args(["fmt", "--all", "--check"]))));
         tally.add(check("tidy", || tidy::run(&tidy::Options::default())));
+        tally.add(check("lock of the fuzzer", check_fuzz_lock));
     }
     tally.add(run_tests(options, &may_skip)?);
     if options.parts.is_empty() {
@@ -123,6 +124,14 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
 /// Everything that must hold before a merge, format and tidy included; `full` is for the night.
 pub(crate) fn run_all(full: bool) -> anyhow::Result<()> {
     run(&Options { parts: Vec::new(), full })
+}
+
+/// The fuzzer is a workspace of its own, which no other command looks at: a dependency that its lock does not
+/// know would show in the night.
+fn check_fuzz_lock() -> anyhow::Result<()> {
+    let mut command = workspace::cargo();
+    command.args(["metadata", "--locked", "--format-version", "1", "--manifest-path", "fuzz/Cargo.toml"]);
+    process::output(&mut command).map(drop)
 }
 
 fn check(name: &str, act: impl FnOnce() -> anyhow::Result<()>) -> Tally {
