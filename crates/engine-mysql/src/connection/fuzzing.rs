@@ -1,9 +1,12 @@
 //! What a connection brings, before anybody knows what it means.
 
-use super::Row;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+
 use super::inbox::Inbox;
 use super::login::Greeting;
 use super::result::{self, Beginning};
+use super::{Connection, Row, TICK, Transport, command};
 use crate::fault::ServerError;
 
 /// Hands each packet of a stream to `take`; answers whether all of the stream was packets.
@@ -29,6 +32,35 @@ pub(crate) fn each_packet(bytes: &[u8], mut take: impl FnMut(&[u8]) -> bool) -> 
 pub(crate) fn packet(body: &[u8]) -> Vec<u8> {
     let length = u32::try_from(body.len()).unwrap_or(0).to_le_bytes();
     [&[length[0], length[1], length[2], 0], body].concat()
+}
+
+/// A field of a row.
+pub(crate) fn field(value: Option<&[u8]>) -> Vec<u8> {
+    let Some(value) = value else { return vec![0xfb] };
+    let length = u32::try_from(value.len()).unwrap_or(0).to_le_bytes();
+    [&[0xfd, length[0], length[1], length[2]], value].concat()
+}
+
+/// A session with a server that answers each statement with some packets, on a thread of its own as
+/// long as the session lives.
+pub(crate) fn scripted(answer: impl Fn(&str) -> Vec<Vec<u8>> + Send + 'static) -> Connection {
+    let (ours, theirs) = UnixStream::pair().expect("a pair of sockets");
+    ours.set_read_timeout(Some(TICK)).and_then(|()| ours.set_write_timeout(Some(TICK))).expect("a socket");
+    std::thread::spawn(move || converse(theirs, answer));
+    Connection::over(Transport::Local(ours))
+}
+
+/// `None` when the session is over.
+fn converse(mut client: UnixStream, answer: impl Fn(&str) -> Vec<Vec<u8>>) -> Option<()> {
+    loop {
+        let mut head = [0; 4];
+        client.read_exact(&mut head).ok()?;
+        let mut body = vec![0; u32::from_le_bytes([head[0], head[1], head[2], 0]) as usize];
+        client.read_exact(&mut body).ok()?;
+        let statement = body.strip_prefix(&[command::QUERY])?;
+        let packets = answer(std::str::from_utf8(statement).expect("statements are text"));
+        client.write_all(&packets.iter().flat_map(|body| packet(body)).collect::<Vec<u8>>()).ok()?;
+    }
 }
 
 /// A stream of packets; what a packet holds is read as every kind of answer to a statement.

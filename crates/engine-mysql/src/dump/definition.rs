@@ -30,8 +30,7 @@ pub(super) fn archive(said: &str, schema: &str, table: &str) -> Option<String> {
     let mut reader =
         Reader { rest, out: String::new(), word: String::new(), options: String::new(), depth: 1 };
     reader.read()?;
-    let is_whole = reader.depth == 0 && reader.options.contains(" ENGINE=ARCHIVE");
-    is_whole.then(|| {
+    (reader.depth == 0 && reader.is_of_archive()).then(|| {
         format!("CREATE TABLE IF NOT EXISTS {}.{} ({}", quote_name(schema), quote_name(table), reader.out)
     })
 }
@@ -62,6 +61,13 @@ impl Reader<'_> {
                 _ => self.plain(sign)?,
             }
         }
+    }
+
+    /// The engine is said once: of two the server would take the last one.
+    fn is_of_archive(&self) -> bool {
+        let words = self.options.split(|sign: char| !sign.is_ascii_alphanumeric() && sign != '_');
+        let is_it = self.options.split(' ').any(|option| option == "ENGINE=ARCHIVE");
+        is_it && words.filter(|word| word.eq_ignore_ascii_case("ENGINE")).count() == 1
     }
 
     fn plain(&mut self, sign: char) -> Option<()> {
@@ -147,6 +153,10 @@ mod tests {
         assert!(archive(plain, "s", "t").is_some());
         for (from, to) in [
             ("`a` int", "`a` int); DROP TABLE x; CREATE TABLE y (a int"),
+            ("ENGINE=ARCHIVE", "ENGINE=ARCHIVES"),
+            ("ENGINE=ARCHIVE", "ENGINE=ARCHIVE ENGINE=MEMORY"),
+            ("ENGINE=ARCHIVE", "engine MEMORY,ENGINE=ARCHIVE ENGINE=ARCHIVE"),
+            ("ENGINE=ARCHIVE", "ENGINE=ARCHIVE, engine 'MEMORY'"),
             ("ENGINE=ARCHIVE", "ENGINE=ARCHIVE AS SELECT load_file('x')"),
             ("ENGINE=ARCHIVE", "ENGINE=ARCHIVE select 1"),
             ("ENGINE=ARCHIVE", "ENGINE=ARCHIVE TABLE mysql.user"),

@@ -2,16 +2,15 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::thread;
 
 use strongroom_core::ErrorKind;
-use strongroom_core::engine::{CancelToken, MemberWriter, PatchWriter, Source, TlsMode};
-use strongroom_core::member::{Member, MemberPath};
+use strongroom_core::engine::{CancelToken, Source, TlsMode};
 use strongroom_core::network::SourceNetworks;
-use strongroom_core::overwrite::{ContentJudge, OverwriteWriter};
 
+use super::kept::Memory;
 use super::*;
 
 /// What a server does when a table is read.
@@ -127,67 +126,6 @@ fn server(script: Script) -> (Source, Arc<AtomicUsize>) {
         }
     });
     (source, counted)
-}
-
-/// One file.
-#[derive(Default)]
-struct Memory(Mutex<Kept>);
-
-#[derive(Default)]
-struct Kept {
-    content: Option<Vec<u8>>,
-    read: usize,
-    is_stored: bool,
-}
-
-struct First<'m>(&'m Memory);
-
-impl OverwriteWriter for First<'_> {
-    fn write(&mut self, bytes: &[u8]) -> strongroom_core::Result<()> {
-        let mut kept = self.0.0.lock().unwrap();
-        kept.read += bytes.len();
-        kept.content.as_mut().unwrap().extend_from_slice(bytes);
-        Ok(())
-    }
-
-    fn stored(self: Box<Self>) -> strongroom_core::Result<()> {
-        self.0.0.lock().unwrap().is_stored = true;
-        Ok(())
-    }
-}
-
-impl BackupSink for Memory {
-    fn open(&self, _: Member) -> strongroom_core::Result<Box<dyn MemberWriter + '_>> {
-        panic!("the file may be taken back")
-    }
-
-    fn patch(&self, _: Member, _: u64) -> strongroom_core::Result<Box<dyn PatchWriter + '_>> {
-        panic!("nothing is patched")
-    }
-
-    fn overwritable(
-        &self,
-        member: Member,
-        _: Option<Arc<dyn ContentJudge>>,
-    ) -> strongroom_core::Result<Box<dyn OverwriteWriter + '_>> {
-        assert_eq!(member.path.below_root(), NAME.as_bytes());
-        assert!(self.0.lock().unwrap().content.replace(Vec::new()).is_none());
-        Ok(Box::new(First(self)))
-    }
-
-    fn overwrite(&self, _: &MemberPath, offset: u64, bytes: &[u8]) -> strongroom_core::Result<()> {
-        let mut kept = self.0.lock().unwrap();
-        assert!(kept.is_stored);
-        let (offset, content) = (usize::try_from(offset).unwrap(), kept.content.as_mut().unwrap());
-        content.resize(content.len().max(offset + bytes.len()), 0);
-        content[offset..offset + bytes.len()].copy_from_slice(bytes);
-        Ok(())
-    }
-
-    fn discard(&self, _: &MemberPath) -> strongroom_core::Result<()> {
-        self.0.lock().unwrap().content = None;
-        Ok(())
-    }
 }
 
 struct Taken {

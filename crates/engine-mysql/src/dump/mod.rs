@@ -7,6 +7,12 @@
 mod column;
 mod definition;
 mod file;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
+#[cfg(any(test, feature = "fuzzing"))]
+mod kept;
+#[cfg(any(test, feature = "fuzzing"))]
+mod reader;
 mod table;
 mod told;
 
