@@ -304,6 +304,24 @@ fn b14_an_encrypted_file_whose_key_does_not_come_is_refused_by_name() {
 }
 
 #[test]
+fn b14_a_key_that_the_last_first_page_does_not_hold_is_none() {
+    let (opened, _) = keyring_made::opened_page(16_384);
+    let mut of_the_source = opened.clone();
+    of_the_source[10_390 + 6] = 9;
+    for (pages, is_whole) in [([&of_the_source, &opened], true), ([&opened, &of_the_source], false)] {
+        with_intake(|intake| {
+            begin(intake, Phase::File);
+            tell(intake, Phase::File, secret(0, "./a/secret.ibd")).unwrap();
+            bring(intake, Phase::File, 0, 0, pages[0]).unwrap();
+            intake.end(Phase::File).unwrap();
+            begin(intake, Phase::Page);
+            bring(intake, Phase::Page, 0, 0, pages[1]).unwrap();
+            assert_eq!(intake.finish().is_ok(), is_whole);
+        });
+    }
+}
+
+#[test]
 fn b14_an_encrypted_log_whose_key_does_not_come_is_refused() {
     for is_sent in [false, true] {
         let files = with_intake(|intake| {
