@@ -7,6 +7,7 @@ pub mod account;
 pub mod debian;
 pub mod depth;
 pub mod disk;
+pub mod line;
 #[cfg(feature = "store")]
 #[expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 pub mod log_archive;

@@ -1,10 +1,12 @@
 //! A way to a server that can be cut.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+
+use strongroom_testkit::line;
 
 /// Where one connection ends: the how many-th it is, and after how many bytes of the server's.
 #[derive(Debug, Clone, Copy)]
@@ -81,11 +83,17 @@ fn connect(state: &Arc<State>, number: usize, client: TcpStream, server: TcpStre
         cuts.iter().find(|cut| cut.connection == number).map_or(u64::MAX, |cut| cut.after)
     };
     let (from_client, to_server) = (client.try_clone().unwrap(), server.try_clone().unwrap());
-    std::thread::spawn(move || pass(from_client, to_server, u64::MAX, &AtomicU64::new(0)));
-    std::thread::spawn(move || pass(server, client, limit, &brought));
+    std::thread::spawn(move || {
+        pass(&from_client, &to_server, u64::MAX, &AtomicU64::new(0));
+        line::end(&from_client, &to_server);
+    });
+    std::thread::spawn(move || {
+        pass(&server, &client, limit, &brought);
+        line::end(&client, &server);
+    });
 }
 
-fn pass(mut from: TcpStream, mut to: TcpStream, limit: u64, passed: &AtomicU64) {
+fn pass(mut from: &TcpStream, mut to: &TcpStream, limit: u64, passed: &AtomicU64) {
     let mut buffer = vec![0; 64 << 10];
     while let Ok(count) = from.read(&mut buffer) {
         let left = limit - passed.load(Ordering::Acquire);
@@ -98,6 +106,4 @@ fn pass(mut from: TcpStream, mut to: TcpStream, limit: u64, passed: &AtomicU64) 
             break;
         }
     }
-    let _ = from.shutdown(Shutdown::Both);
-    let _ = to.shutdown(Shutdown::Both);
 }

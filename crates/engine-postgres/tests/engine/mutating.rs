@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 
 use strongroom_core::engine::{BackupFacts, StopReason};
 use strongroom_core::{ErrorKind, Result};
-use strongroom_testkit::depth;
 use strongroom_testkit::postgres::{Options, PostgresServer, require};
+use strongroom_testkit::{depth, line};
 
 use crate::block_lists::is_of_its_own;
 use crate::desk::{Taken, create_role, slots_are_gone, source, source_at};
@@ -95,13 +95,12 @@ impl Relay {
                 let (mut from, mut to) = (client.try_clone().unwrap(), upstream.try_clone().unwrap());
                 thread::spawn(move || {
                     let _ = io::copy(&mut from, &mut to);
-                    let _ = to.shutdown(Shutdown::Both);
+                    line::end(&from, &to);
                 });
                 let seen = Arc::clone(&shared);
                 thread::spawn(move || {
                     let _ = relay(connection, &upstream, &client, case, &seen);
-                    let _ = client.shutdown(Shutdown::Both);
-                    let _ = upstream.shutdown(Shutdown::Both);
+                    line::end(&client, &upstream);
                 });
             }
         });

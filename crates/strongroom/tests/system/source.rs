@@ -1,17 +1,21 @@
 //! The database that is backed up in the stories.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use strongroom_testkit::line;
 use strongroom_testkit::postgres::{Options, PostgresServer};
 
-use crate::room::{Room, pause, until};
+use crate::room::{Room, pause};
 
 pub(crate) const VERSION: u32 = 15;
 pub(crate) const ROLE: &str = "keeper";
 pub(crate) const PASSWORD: &str = "s3cret that must not be seen";
+
+/// Within this a source has let go of what a backup held.
+const RELEASED: Duration = Duration::from_mins(2);
 
 pub(crate) struct Source {
     pub(crate) server: PostgresServer,
@@ -88,7 +92,19 @@ impl Source {
     /// No slot and no backup session of ours is left.
     #[track_caller]
     pub(crate) fn is_released(&self) {
-        until("the source is released", Duration::from_mins(2), || (self.sessions() == 0).then_some(()));
+        let begun = Instant::now();
+        while self.sessions() != 0 {
+            assert!(begun.elapsed() < RELEASED, "after {RELEASED:?} the source still has {}", self.held());
+            pause(Duration::from_millis(20));
+        }
+    }
+
+    /// What is open, for people who look for the reason.
+    fn held(&self) -> String {
+        let query = "select 'slot ' || s::text from pg_replication_slots s
+            union all select 'session ' || a::text from pg_stat_activity a where backend_type = 'walsender'
+            union all select 'replication ' || r::text from pg_stat_replication r";
+        self.server.psql("postgres", query).unwrap()
     }
 }
 
@@ -124,14 +140,20 @@ pub(crate) fn slow_line(to: u16, bytes_per_s: u64) -> u16 {
         for client in listener.incoming().map_while(Result::ok) {
             let Ok(server) = TcpStream::connect(("127.0.0.1", to)) else { continue };
             let (from_client, to_server) = (client.try_clone().unwrap(), server.try_clone().unwrap());
-            std::thread::spawn(move || pass_on(from_client, to_server, None));
-            std::thread::spawn(move || pass_on(server, client, Some(bytes_per_s)));
+            std::thread::spawn(move || {
+                pass_on(&from_client, &to_server, None);
+                line::end(&from_client, &to_server);
+            });
+            std::thread::spawn(move || {
+                pass_on(&server, &client, Some(bytes_per_s));
+                line::end(&client, &server);
+            });
         }
     });
     port
 }
 
-fn pass_on(mut from: TcpStream, mut to: TcpStream, bytes_per_s: Option<u64>) {
+fn pass_on(mut from: &TcpStream, mut to: &TcpStream, bytes_per_s: Option<u64>) {
     let mut piece = vec![0; 32 << 10];
     while let Ok(length @ 1..) = from.read(&mut piece) {
         if to.write_all(&piece[..length]).is_err() {
@@ -141,7 +163,6 @@ fn pass_on(mut from: TcpStream, mut to: TcpStream, bytes_per_s: Option<u64>) {
             pause(Duration::from_micros(length as u64 * 1_000_000 / rate));
         }
     }
-    let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
 }
 
 /// Restores and compares: the proof that a backup is what COMPLETED says.
