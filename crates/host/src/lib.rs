@@ -6,10 +6,12 @@
 
 mod cell;
 mod directory;
+mod findings;
 mod process;
 mod told;
 
 pub use cell::Cell;
 pub use directory::{Directory, io_failed};
+pub use findings::{Findings, Halt};
 pub use process::{Rise, ServerProcess};
 pub use told::{Told, outcome_of};

@@ -78,11 +78,11 @@ impl Drill<'_> {
         self.order.progress.set_total(0);
         let mut tally = Tally::default();
         self.check_all(server, connection, &mut tally)?;
-        self.report.databases = tally.databases;
-        self.report.tables = tally.tables;
-        self.report.rows = tally.rows;
+        self.found.report.databases = tally.databases;
+        self.found.report.tables = tally.tables;
+        self.found.report.rows = tally.rows;
         let detail = format!("{} tables were checked with all their indexes", tally.checked);
-        self.note_check(CHECK, outcome_of(tally.failed, tally.unjudged), detail);
+        self.found.note_check(CHECK, outcome_of(tally.failed, tally.unjudged), detail);
         let detail = format!(
             "{} tables with {} rows in {} databases were read and counted",
             tally.tables, tally.rows, tally.databases
@@ -90,8 +90,8 @@ impl Drill<'_> {
         let is_broken = tally.count_failed > 0 || tally.unjudged > 0 && tally.tables == 0;
         let outcome =
             if is_broken { outcome_of(tally.count_failed, tally.unjudged) } else { Outcome::Passed };
-        self.note_check(COUNT, outcome, detail);
-        self.report.largest = tally
+        self.found.note_check(COUNT, outcome, detail);
+        self.found.report.largest = tally
             .largest
             .into_sorted_vec()
             .into_iter()
@@ -180,7 +180,7 @@ impl Drill<'_> {
             }
             Err(Fault::Server(error)) => {
                 tally.failed += 1;
-                self.failures.tell(format!(
+                self.found.failures.tell(format!(
                     "The table {} cannot be checked: {}",
                     for_people(name.as_bytes()),
                     error.quoted()
@@ -205,10 +205,10 @@ impl Drill<'_> {
         let sentence = for_people(sentence.as_bytes());
         if kind == "note" || is_of_this_machine(text) {
             tally.unjudged += 1;
-            self.unjudged.tell(sentence);
+            self.found.unjudged.tell(sentence);
         } else {
             tally.failed += 1;
-            self.failures.tell(sentence);
+            self.found.failures.tell(sentence);
         }
     }
 
@@ -232,7 +232,7 @@ impl Drill<'_> {
             }
             Err(Fault::Server(error)) => {
                 tally.count_failed += 1;
-                self.failures.tell(format!(
+                self.found.failures.tell(format!(
                     "The table {} cannot be read: {}",
                     for_people(table.quoted().as_bytes()),
                     error.quoted()

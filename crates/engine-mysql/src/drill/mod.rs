@@ -13,14 +13,12 @@ mod position;
 mod room;
 mod server;
 
-use std::fmt;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use strongroom_core::Result;
 use strongroom_core::engine::{BackupFacts, DrillOrder, DrillReport};
-use strongroom_core::verification::{DrillCheck, Outcome};
-use strongroom_core::{Error, Result};
-use strongroom_host::{Cell, Told};
+use strongroom_host::{Cell, Findings, Halt};
 
 use self::room::Room;
 use self::server::Server;
@@ -42,41 +40,13 @@ pub(crate) fn run(order: &DrillOrder<'_>) -> Result<DrillReport> {
     let facts = MySqlFacts::of(order.facts)?;
     let room = Room::furnish(order, &facts)?;
     let cell = Cell::strongest(order.account, DEATH_SIGNAL);
-    let until = Instant::now().checked_add(order.timeout);
-    let mut drill = Drill {
-        order,
-        facts: &facts,
-        room,
-        cell,
-        until,
-        report: DrillReport::default(),
-        failures: Told::default(),
-        unjudged: Told::default(),
-    };
-    drill.report.notes.extend(drill.cell.note());
-    drill.tell_what_is_known();
-    match drill.run() {
-        Ok(()) => {}
-        Err(Halt::Stop(error)) => return Err(error),
-        Err(Halt::OutOfTime) => drill.unjudged.tell(format!(
-            "The time for the drill ({} min) was over before it had come to its end.",
-            order.timeout.as_secs() / 60
-        )),
-    }
-    Ok(drill.into_report())
-}
-
-/// Why a drill does not go on.
-#[derive(Debug)]
-enum Halt {
-    Stop(Error),
-    OutOfTime,
-}
-
-impl From<Error> for Halt {
-    fn from(error: Error) -> Self {
-        Self::Stop(error)
-    }
+    let found = Findings::begin(order);
+    let mut drill = Drill { order, facts: &facts, room, cell, found };
+    drill.found.report.notes.extend(drill.cell.note());
+    drill.found.tell_known_damage("Page");
+    drill.tell_empty_tables();
+    let ended = drill.run();
+    drill.found.conclude(ended)
 }
 
 struct Drill<'a> {
@@ -84,11 +54,7 @@ struct Drill<'a> {
     facts: &'a MySqlFacts,
     room: Room<'a>,
     cell: Cell,
-    /// No moment when the timeout is longer than clocks count.
-    until: Option<Instant>,
-    report: DrillReport,
-    failures: Told,
-    unjudged: Told,
+    found: Findings<'a>,
 }
 
 impl Drill<'_> {
@@ -96,12 +62,12 @@ impl Drill<'_> {
         let Some(mut server) = self.start()? else { return Ok(()) };
         let begun = Instant::now();
         let checked = self.look(&mut server);
-        self.report.check = begun.elapsed();
+        self.found.report.check = begun.elapsed();
         checked?;
         if self.stop(server)? {
             let begun = Instant::now();
             self.check_pages()?;
-            self.report.check += begun.elapsed();
+            self.found.report.check += begun.elapsed();
         }
         Ok(())
     }
@@ -125,7 +91,7 @@ impl Drill<'_> {
 
     /// A long silence is a large table at work; the time of the drill bounds it.
     fn watch(&self) -> Result<Watch<'_>, Fault> {
-        match self.remaining() {
+        match self.found.remaining() {
             Ok(left) => Ok(Watch::new(self.order.cancel).with_silence(left).with_deadline(left)),
             Err(Halt::Stop(error)) => Err(error.into()),
             Err(Halt::OutOfTime) => Err(Fault::lost("The time of the drill is over.")),
@@ -134,7 +100,7 @@ impl Drill<'_> {
 
     /// Tells why a conversation ended, which may be that of the drill.
     fn broke_off(&mut self, server: &mut Server, when: &str, fault: &Fault) -> Result<(), Halt> {
-        self.remaining()?;
+        self.found.remaining()?;
         if server.has_ended() {
             let words = restore::reasons(&server.process);
             self.tell_end(format!("The restored server ended while {when}. It says: {words}"), &words);
@@ -144,7 +110,7 @@ impl Drill<'_> {
                 Fault::Lost(error) | Fault::Domain(error) => error.public().to_owned(),
                 Fault::Foreign(foreign) => foreign.found(),
             };
-            self.unjudged.tell(format!("Nothing more can be said from where {when}: {words}."));
+            self.found.unjudged.tell(format!("Nothing more can be said from where {when}: {words}."));
         }
         Ok(())
     }
@@ -152,42 +118,16 @@ impl Drill<'_> {
     /// What ended a server accuses the copy, unless it speaks of this machine.
     fn tell_end(&mut self, sentence: String, words: &str) {
         if is_of_this_machine(words) {
-            self.unjudged.tell(sentence);
+            self.found.unjudged.tell(sentence);
         } else {
-            self.failures.tell(sentence);
+            self.found.failures.tell(sentence);
         }
     }
 
-    /// A drill must not hide what was known before it: a restore gives these pages as they are, and
-    /// those tables empty.
-    fn tell_what_is_known(&mut self) {
-        for page in &self.order.facts.damage {
-            self.failures.tell(format!(
-                "Page {} of {} was damaged at the source before the backup (checksum {}, computed {}).",
-                page.block, page.relation, page.found, page.expected
-            ));
-        }
+    /// As with damaged pages: a restore gives these tables empty.
+    fn tell_empty_tables(&mut self) {
         let others = dump::sentences(&self.facts.tables_left_empty, self.facts.tables_left_empty_unlisted);
-        self.report.notes.extend(others.into_iter().map(|text| format!("Warning: {text}")));
-    }
-
-    /// Time left, or the reason to stop.
-    fn remaining(&self) -> Result<Duration, Halt> {
-        self.order.cancel.check()?;
-        let Some(until) = self.until else { return Ok(self.order.timeout) };
-        let left = until.saturating_duration_since(Instant::now());
-        if left.is_zero() { Err(Halt::OutOfTime) } else { Ok(left) }
-    }
-
-    fn note_check(&mut self, what: &str, outcome: Outcome, detail: impl fmt::Display) {
-        let check = DrillCheck { what: what.to_owned(), outcome, detail: detail.to_string() };
-        self.report.checks.push(check);
-    }
-
-    fn into_report(mut self) -> DrillReport {
-        self.report.failures = self.failures.into_sentences();
-        self.report.unjudged = self.unjudged.into_sentences();
-        self.report
+        self.found.report.notes.extend(others.into_iter().map(|text| format!("Warning: {text}")));
     }
 }
 

@@ -51,7 +51,7 @@ impl Drill<'_> {
             return Ok(());
         }
         if server.process.ends_within(Duration::ZERO) {
-            self.note_check(CHECK, Outcome::NotRun, "the server has ended");
+            self.found.note_check(CHECK, Outcome::NotRun, "the server has ended");
             return Ok(());
         }
         self.order.progress.set_phase("loading-other-tables");
@@ -67,7 +67,7 @@ impl Drill<'_> {
             Err(Stopped::Halt(halt)) => return Err(halt),
             Err(Stopped::Wrong(sentence)) => {
                 let is_ours = is_of_this_machine(&sentence);
-                let told = if is_ours { &mut self.unjudged } else { &mut self.failures };
+                let told = if is_ours { &mut self.found.unjudged } else { &mut self.found.failures };
                 told.tell(sentence);
                 let outcome = outcome_of(usize::from(!is_ours), usize::from(is_ours));
                 (outcome, format!("{} was not loaded whole", dump::NAME))
@@ -79,7 +79,7 @@ impl Drill<'_> {
                 (outcome, format!("{} was not loaded whole", dump::NAME))
             }
         };
-        self.note_check(CHECK, outcome, detail);
+        self.found.note_check(CHECK, outcome, detail);
         Ok(())
     }
 
@@ -125,7 +125,7 @@ impl Drill<'_> {
             dropped.map_err(|fault| refused(&in_the_way(), fault))?;
         }
         if !rows.is_empty() {
-            self.report.notes.push(format!(
+            self.found.report.notes.push(format!(
                 "Warning: {} has triggers on INSERT. Whoever loads {} drops them first and makes them again afterwards.",
                 table.shown(),
                 dump::NAME

@@ -23,22 +23,22 @@ impl Drill<'_> {
             page_size: self.facts.page_size_bytes,
             system_files: &system_files,
         };
-        let unknown = directory.check::<Halt>(&findings, &mut || self.remaining().map(|_| ()))?;
+        let unknown = directory.check::<Halt>(&findings, &mut || self.found.remaining().map(|_| ()))?;
         for page in findings.damage() {
-            self.failures.tell(format!(
+            self.found.failures.tell(format!(
                 "Page {} of {} is damaged (checksum {}, computed {}).",
                 page.block, page.relation, page.found, page.expected
             ));
         }
         for name in &unknown {
-            self.unjudged.tell(format!(
+            self.found.unjudged.tell(format!(
                 "The file {name} does not begin as a tablespace does; its pages were not looked at."
             ));
         }
         let counts = findings.counts();
         let outcome = outcome_of(usize::from(counts.damaged > 0), unknown.len());
         if counts.sound + counts.damaged == 0 {
-            self.note_check(CHECK, Outcome::NotRun, "no page has a checksum that is computed here");
+            self.found.note_check(CHECK, Outcome::NotRun, "no page has a checksum that is computed here");
             return Ok(());
         }
         let mut detail = match counts.damaged {
@@ -52,7 +52,7 @@ impl Drill<'_> {
                 counts.veiled, counts.unchecked
             );
         }
-        self.note_check(CHECK, outcome, detail);
+        self.found.note_check(CHECK, outcome, detail);
         Ok(())
     }
 }

@@ -13,7 +13,7 @@ const CHECK: &str = "gtid_position";
 
 impl Drill<'_> {
     pub(super) fn ask_position(&mut self, connection: &mut Connection) -> Result<(), Fault> {
-        self.report.server_version = {
+        self.found.report.server_version = {
             let watch = self.watch()?;
             for_people(connection.query_value("SELECT VERSION()", &watch)?.as_bytes())
         };
@@ -23,7 +23,7 @@ impl Drill<'_> {
         };
         let gtid = &self.facts.gtid;
         if gtid.mode != "ON" && plain(&position).is_empty() {
-            self.note_check(
+            self.found.note_check(
                 CHECK,
                 Outcome::NotRun,
                 format!("the source has gtid_mode {}", for_people(gtid.mode.as_bytes())),
@@ -44,7 +44,7 @@ impl Drill<'_> {
             _ => return Err(Fault::hostile("not one row in answer to a question for two values")),
         };
         if !is_between {
-            self.failures.tell(format!(
+            self.found.failures.tell(format!(
                 "The copy stands at the GTIDs {}, which is not between those before and after the backup ({} and {}).",
                 told(&position),
                 told(&gtid.before),
@@ -52,7 +52,7 @@ impl Drill<'_> {
             ));
         }
         let outcome = if is_between { Outcome::Passed } else { Outcome::Failed };
-        self.note_check(CHECK, outcome, format!("the copy stands at exactly {}", told(&position)));
+        self.found.note_check(CHECK, outcome, format!("the copy stands at exactly {}", told(&position)));
         Ok(())
     }
 }

@@ -48,11 +48,11 @@ impl Drill<'_> {
         let begun = Instant::now();
         let process = ServerProcess::spawn(command, self.order.target, self.room.path(LOG))?;
         let mut server = Server { process };
-        let (left, socket) = (self.remaining()?, self.room.socket());
+        let (left, socket) = (self.found.remaining()?, self.room.socket());
         let look = || self.order.cancel.check();
         match server.process.wait_until_ready(left, &|_| greets(&socket), &look)? {
             Rise::Ready => {
-                self.report.start = Some(begun.elapsed());
+                self.found.report.start = Some(begun.elapsed());
                 return Ok(Some(server));
             }
             Rise::Late => return Err(Halt::OutOfTime),
@@ -74,9 +74,9 @@ impl Drill<'_> {
         server.process.signal(Signal::TERM);
         let begun = Instant::now();
         while !server.process.ends_within(LOOK_INTERVAL) {
-            self.remaining()?;
+            self.found.remaining()?;
             if begun.elapsed() > STOP_TIMEOUT {
-                self.unjudged.tell(format!(
+                self.found.unjudged.tell(format!(
                     "The restored server did not end within {} min of being told to.",
                     STOP_TIMEOUT.as_secs() / 60
                 ));

@@ -110,10 +110,10 @@ impl Drill<'_> {
         self.order.progress.set_total(total);
         let mut tally = Tally::default();
         let login = self.count_all(server, &mut tally)?;
-        self.report.databases = tally.databases;
-        self.report.tables = tally.tables;
-        self.report.rows = tally.rows;
-        self.report.largest = tally
+        self.found.report.databases = tally.databases;
+        self.found.report.tables = tally.tables;
+        self.found.report.rows = tally.rows;
+        self.found.report.largest = tally
             .largest
             .into_sorted_vec()
             .into_iter()
@@ -124,7 +124,7 @@ impl Drill<'_> {
             "{} tables with {} rows in {} databases were read and counted",
             tally.tables, tally.rows, tally.databases
         );
-        self.note_check("tables", outcome, detail);
+        self.found.note_check("tables", outcome, detail);
         Ok(login)
     }
 
@@ -142,7 +142,7 @@ impl Drill<'_> {
         for row in databases {
             let Ok(database) = row.text(0) else {
                 tally.unjudged += 1;
-                self.unjudged.tell("A database whose name is not text was not looked into.".to_owned());
+                self.found.unjudged.tell("A database whose name is not text was not looked into.".to_owned());
                 continue;
             };
             if let Err(fault) = self.count_database(&login.user, database, tally) {
@@ -172,7 +172,9 @@ impl Drill<'_> {
             }
         }
         tally.unjudged += 1;
-        self.unjudged.tell(format!("Nobody could log in to the restored server to look at it: {last}."));
+        self.found
+            .unjudged
+            .tell(format!("Nobody could log in to the restored server to look at it: {last}."));
         Ok(None)
     }
 
@@ -187,7 +189,7 @@ impl Drill<'_> {
 
     /// A long silence is a large table at work; the time of the drill bounds it.
     fn watch(&self) -> Result<Watch<'_>, Fault> {
-        match self.remaining() {
+        match self.found.remaining() {
             Ok(left) => Ok(Watch::new(self.order.cancel).with_silence(left).with_deadline(left)),
             Err(Halt::Stop(error)) => Err(error.into()),
             Err(Halt::OutOfTime) => Err(Fault::unreachable("The time of the drill is over.")),
@@ -200,12 +202,12 @@ impl Drill<'_> {
             let watch = self.watch()?;
             Version::parse(&connection.query_value("SHOW server_version_num", &watch)?)?
         };
-        self.report.server_version = version.text();
+        self.found.report.server_version = version.text();
         if version.major() >= MAJOR_WITH_COLLATION_VERSIONS {
             let rows = connection.query(COLLATIONS, &self.watch()?)?;
             for row in rows {
                 let text = |field| for_people(row.bytes(field).ok().flatten().unwrap_or_default());
-                self.report.notes.push(format!(
+                self.found.report.notes.push(format!(
                     "Note: the database {} was made with collation version {}, this machine has {}. Indexes \
                      on text may be in another order here; rebuild them where a restore is to stay.",
                     text(0),
@@ -273,10 +275,10 @@ impl Drill<'_> {
                     format!("Table {table} of database {database} cannot be read: {}.", error.quoted());
                 if is_of_this_machine(&error.message) {
                     tally.unjudged += 1;
-                    self.unjudged.tell(sentence);
+                    self.found.unjudged.tell(sentence);
                 } else {
                     tally.failed += 1;
-                    self.failures.tell(sentence);
+                    self.found.failures.tell(sentence);
                 }
             }
             Err(fault) => return Err(fault),
@@ -302,7 +304,7 @@ impl Drill<'_> {
         database: &str,
         fault: &Fault,
     ) -> Result<(), Halt> {
-        self.remaining()?;
+        self.found.remaining()?;
         let how = match fault {
             Fault::Server(error) => error.quoted(),
             // Its own words tell more than ours, when it has any.
@@ -312,10 +314,10 @@ impl Drill<'_> {
         let sentence = format!("Database {database} could not be read to its end: {how}.");
         if is_of_this_machine(&how) {
             tally.unjudged += 1;
-            self.unjudged.tell(sentence);
+            self.found.unjudged.tell(sentence);
         } else {
             tally.failed += 1;
-            self.failures.tell(sentence);
+            self.found.failures.tell(sentence);
         }
         Ok(())
     }

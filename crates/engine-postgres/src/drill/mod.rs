@@ -14,14 +14,12 @@ mod server;
 mod superuser;
 mod tools;
 
-use std::fmt;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use strongroom_core::Result;
 use strongroom_core::engine::{BackupFacts, DrillOrder, DrillReport};
-use strongroom_core::verification::{DrillCheck, Outcome};
-use strongroom_core::{Error, Result};
-use strongroom_host::{Cell, Told};
+use strongroom_host::{Cell, Findings, Halt};
 
 use self::room::Room;
 use crate::facts::PostgresFacts;
@@ -40,41 +38,12 @@ pub(crate) fn run(order: &DrillOrder<'_>) -> Result<DrillReport> {
     let facts = PostgresFacts::of(order.facts)?;
     let room = Room::furnish(order, &facts)?;
     let cell = Cell::strongest(order.account, DEATH_SIGNAL);
-    let until = Instant::now().checked_add(order.timeout);
-    let mut drill = Drill {
-        order,
-        facts: &facts,
-        room,
-        cell,
-        until,
-        report: DrillReport::default(),
-        failures: Told::default(),
-        unjudged: Told::default(),
-    };
-    drill.report.notes.extend(drill.cell.note());
-    drill.tell_known_damage();
-    match drill.run() {
-        Ok(()) => {}
-        Err(Halt::Stop(error)) => return Err(error),
-        Err(Halt::OutOfTime) => drill.unjudged.tell(format!(
-            "The time for the drill ({} min) was over before it had come to its end.",
-            order.timeout.as_secs() / 60
-        )),
-    }
-    Ok(drill.into_report())
-}
-
-/// Why a drill does not go on.
-#[derive(Debug)]
-enum Halt {
-    Stop(Error),
-    OutOfTime,
-}
-
-impl From<Error> for Halt {
-    fn from(error: Error) -> Self {
-        Self::Stop(error)
-    }
+    let found = Findings::begin(order);
+    let mut drill = Drill { order, facts: &facts, room, cell, found };
+    drill.found.report.notes.extend(drill.cell.note());
+    drill.found.tell_known_damage("Block");
+    let ended = drill.run();
+    drill.found.conclude(ended)
 }
 
 struct Drill<'a> {
@@ -82,11 +51,7 @@ struct Drill<'a> {
     facts: &'a PostgresFacts,
     room: Room<'a>,
     cell: Cell,
-    /// No moment when the timeout is longer than clocks count.
-    until: Option<Instant>,
-    report: DrillReport,
-    failures: Told,
-    unjudged: Told,
+    found: Findings<'a>,
 }
 
 impl Drill<'_> {
@@ -94,7 +59,7 @@ impl Drill<'_> {
         let Some(server) = self.start()? else { return Ok(()) };
         let begun = Instant::now();
         let done = self.check(server);
-        self.report.check = begun.elapsed();
+        self.found.report.check = begun.elapsed();
         done
     }
 
@@ -106,35 +71,6 @@ impl Drill<'_> {
             self.check_pages()?;
         }
         Ok(())
-    }
-
-    /// A drill must not hide what was known before it: a restore gives these pages as they are.
-    fn tell_known_damage(&mut self) {
-        for page in &self.order.facts.damage {
-            self.failures.tell(format!(
-                "Block {} of {} was damaged at the source before the backup (checksum {}, computed {}).",
-                page.block, page.relation, page.found, page.expected
-            ));
-        }
-    }
-
-    /// Time left, or the reason to stop.
-    fn remaining(&self) -> Result<Duration, Halt> {
-        self.order.cancel.check()?;
-        let Some(until) = self.until else { return Ok(self.order.timeout) };
-        let left = until.saturating_duration_since(Instant::now());
-        if left.is_zero() { Err(Halt::OutOfTime) } else { Ok(left) }
-    }
-
-    fn note_check(&mut self, what: &str, outcome: Outcome, detail: impl fmt::Display) {
-        let check = DrillCheck { what: what.to_owned(), outcome, detail: detail.to_string() };
-        self.report.checks.push(check);
-    }
-
-    fn into_report(mut self) -> DrillReport {
-        self.report.failures = self.failures.into_sentences();
-        self.report.unjudged = self.unjudged.into_sentences();
-        self.report
     }
 }
 

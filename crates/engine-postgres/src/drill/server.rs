@@ -45,11 +45,11 @@ impl Drill<'_> {
         let log = self.room.path("server.log");
         let process = ServerProcess::spawn(command, self.order.target, log)?;
         let mut server = Server { process };
-        let left = self.remaining()?;
+        let left = self.found.remaining()?;
         let look = || self.order.cancel.check();
         match server.process.wait_until_ready(left, &|server| is_ready(server, self.order.target), &look)? {
             Rise::Ready => {
-                self.report.start = Some(begun.elapsed());
+                self.found.report.start = Some(begun.elapsed());
                 return Ok(Some(server));
             }
             Rise::Late => return Err(Halt::OutOfTime),
@@ -58,9 +58,9 @@ impl Drill<'_> {
         let words = server.process.last_words(for_people);
         let sentence = format!("The restored server ended while starting. Its last words: {words}");
         if is_of_this_machine(&words) {
-            self.unjudged.tell(sentence);
+            self.found.unjudged.tell(sentence);
         } else {
-            self.failures.tell(sentence);
+            self.found.failures.tell(sentence);
         }
         Ok(None)
     }
@@ -71,7 +71,7 @@ impl Drill<'_> {
         self.order.progress.set_phase("stopping");
         if server.process.ends_within(Duration::ZERO) {
             // Nobody has told it to.
-            self.failures.tell(format!(
+            self.found.failures.tell(format!(
                 "The restored server ended while it was checked. Its last words: {}",
                 server.process.last_words(for_people)
             ));
@@ -80,9 +80,9 @@ impl Drill<'_> {
         server.process.signal(Signal::INT);
         let begun = Instant::now();
         while !server.process.ends_within(LOOK_INTERVAL) {
-            self.remaining()?;
+            self.found.remaining()?;
             if begun.elapsed() > STOP_TIMEOUT {
-                self.unjudged.tell(format!(
+                self.found.unjudged.tell(format!(
                     "The restored server did not stop within {} s, so its pages were not checked.",
                     STOP_TIMEOUT.as_secs()
                 ));

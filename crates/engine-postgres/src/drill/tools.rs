@@ -41,7 +41,7 @@ impl Drill<'_> {
         const TOOL: &str = "pg_amcheck";
         self.order.progress.set_phase("checking-indexes");
         let Some(program) = self.tool(TOOL) else {
-            self.note_check(TOOL, Outcome::NotRun, "it is not installed beside the server");
+            self.found.note_check(TOOL, Outcome::NotRun, "it is not installed beside the server");
             return Ok(());
         };
         let mut command = self.cell.command(&program);
@@ -57,30 +57,32 @@ impl Drill<'_> {
         let said = self.run_tool(TOOL, command)?;
         let findings = sentences(&said.words);
         match said.code {
-            Some(0) => self.note_check(TOOL, Outcome::Passed, "heaps, B-trees and the rows in them agree"),
+            Some(0) => {
+                self.found.note_check(TOOL, Outcome::Passed, "heaps, B-trees and the rows in them agree");
+            }
             Some(CORRUPTION) => {
                 let (mut failed, mut unjudged) = (0, 0);
                 for finding in &findings {
                     if is_of_this_machine(finding) {
                         unjudged += 1;
-                        self.unjudged.tell(format!("{TOOL}: {finding}"));
+                        self.found.unjudged.tell(format!("{TOOL}: {finding}"));
                     } else {
                         failed += 1;
-                        self.failures.tell(format!("{TOOL}: {finding}"));
+                        self.found.failures.tell(format!("{TOOL}: {finding}"));
                     }
                 }
                 // It says by its code that there is something, also when we do not understand what.
                 if findings.is_empty() {
                     failed = 1;
-                    self.failures.tell(format!("{TOOL} found damage and did not say where."));
+                    self.found.failures.tell(format!("{TOOL} found damage and did not say where."));
                 }
                 let detail = format!("{} findings", findings.len().max(1));
-                self.note_check(TOOL, outcome_of(failed, unjudged), detail);
+                self.found.note_check(TOOL, outcome_of(failed, unjudged), detail);
             }
             _ => {
                 let words = findings.join(" | ");
-                self.report.notes.push(format!("Note: {TOOL} could not do its work: {words}"));
-                self.note_check(TOOL, Outcome::NotRun, words);
+                self.found.report.notes.push(format!("Note: {TOOL} could not do its work: {words}"));
+                self.found.note_check(TOOL, Outcome::NotRun, words);
             }
         }
         Ok(())
@@ -91,11 +93,11 @@ impl Drill<'_> {
         const TOOL: &str = "pg_checksums";
         self.order.progress.set_phase("checking-pages");
         if !self.facts.data_checksums {
-            self.note_check(TOOL, Outcome::NotRun, "the source keeps no page checksums");
+            self.found.note_check(TOOL, Outcome::NotRun, "the source keeps no page checksums");
             return Ok(());
         }
         let Some(program) = self.tool(TOOL) else {
-            self.note_check(TOOL, Outcome::NotRun, "it is not installed beside the server");
+            self.found.note_check(TOOL, Outcome::NotRun, "it is not installed beside the server");
             return Ok(());
         };
         let mut command = self.cell.command(&program);
@@ -106,22 +108,24 @@ impl Drill<'_> {
                 Some(blocks) => format!("{blocks} pages have the checksum that they should"),
                 None => "every page has the checksum that it should".to_owned(),
             };
-            self.note_check(TOOL, Outcome::Passed, detail);
+            self.found.note_check(TOOL, Outcome::Passed, detail);
             return Ok(());
         }
         let place = format!("{}/", self.order.target.display());
         let findings = sentences(&said.words.replace(&place, ""));
         let bad: Vec<_> = findings.iter().filter(|line| line.contains("verification failed")).collect();
         for finding in &bad {
-            self.failures.tell(format!("{TOOL}: {}", finding.trim_start_matches("pg_checksums: error: ")));
+            self.found
+                .failures
+                .tell(format!("{TOOL}: {}", finding.trim_start_matches("pg_checksums: error: ")));
         }
         if bad.is_empty() {
             let words = findings.join(" | ");
-            self.unjudged.tell(format!("{TOOL} could not do its work: {words}"));
-            self.note_check(TOOL, Outcome::NotRun, words);
+            self.found.unjudged.tell(format!("{TOOL} could not do its work: {words}"));
+            self.found.note_check(TOOL, Outcome::NotRun, words);
         } else {
             let count = number_after(&said.words, "Bad checksums:").unwrap_or(bad.len() as u64);
-            self.note_check(TOOL, Outcome::Failed, format!("{count} pages are damaged"));
+            self.found.note_check(TOOL, Outcome::Failed, format!("{count} pages are damaged"));
         }
         Ok(())
     }
@@ -152,7 +156,7 @@ impl Drill<'_> {
             match words.recv_timeout(LOOK_INTERVAL) {
                 Ok(words) => break words,
                 Err(RecvTimeoutError::Timeout) => {
-                    if let Err(halt) = self.remaining() {
+                    if let Err(halt) = self.found.remaining() {
                         end(&mut child);
                         return Err(halt);
                     }

@@ -308,6 +308,13 @@ fn schemathesis_finds_nothing_in_the_native_api() {
 }
 
 #[test]
+fn schemathesis_finds_nothing_in_the_native_api_of_mysql() {
+    if require() {
+        conforms("native.json", Shop::mysql);
+    }
+}
+
+#[test]
 fn schemathesis_finds_nothing_in_v3() {
     conforms("rds-v3.json", Shop::postgresql);
 }
