@@ -11,6 +11,7 @@ mod folder_sink;
 mod hostile;
 mod hostile_tables;
 mod interruption;
+mod locks;
 mod log_desk;
 mod logs;
 mod other_tables;

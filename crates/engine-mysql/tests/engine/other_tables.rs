@@ -4,9 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::File;
-use std::io::Write as _;
 use std::path::Path;
-use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -16,6 +14,7 @@ use strongroom_core::limits;
 use strongroom_testkit::mysql::{MySqlServer, Options, require};
 
 use crate::desk::{Taken, create_account, engine, fact, source};
+use crate::locks::Session;
 use crate::proxy::{Cut, Proxy};
 use crate::world::{self, add_other_engines};
 
@@ -400,36 +399,15 @@ fn b04_a_dump_whose_connection_is_killed_or_cut_is_whole_or_told() {
     assert_eq!(reason(&facts, "wide"), "the connection to the source broke again and again");
 }
 
-/// A session that goes on until it is dropped.
-struct Session(Child);
-
-impl Session {
-    fn run(server: &MySqlServer, statements: &str) -> Self {
-        let mut command = server.tool("mysql").unwrap();
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-        child.stdin.as_mut().unwrap().write_all(statements.as_bytes()).unwrap();
-        Self(child)
-    }
-}
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 #[test]
-fn a_table_that_somebody_holds_is_waited_for_so_long_and_told() {
+fn b05_a_table_that_somebody_holds_is_waited_for_so_long_and_told() {
     if !require() {
         return;
     }
     let server = world::start(None);
     add_other_engines(&server);
     may_read(&server);
-    let _held = Session::run(&server, "lock tables shop.visits write;\n");
-    let held = "select count(*) from performance_schema.threads where processlist_command = 'Sleep' and processlist_user = 'root'";
-    while server.sql(held).unwrap() == "0" {}
+    let _held = Session::holding(&server, "lock tables shop.visits write;\n");
     let begun = Instant::now();
     let facts = Taken::new().take(&source(&server)).unwrap();
     let limit = Duration::from_millis(limits::OTHER_TABLE_TIMEOUT_MS);

@@ -12,6 +12,7 @@ mod fake_server;
 mod folder_sink;
 mod hostile;
 mod interruption;
+mod locks;
 mod log_desk;
 mod login;
 mod logs;
