@@ -20,6 +20,7 @@ pub mod port;
 pub mod postgres;
 pub mod postgres_binaries;
 pub mod postgres_ledger;
+pub mod session;
 pub mod skip;
 #[cfg(feature = "store")]
 pub mod store;

@@ -1,12 +1,11 @@
 //! Who holds tables does not hold a backup up, and a backup holds nothing that others wait for.
 
 use std::collections::BTreeSet;
-use std::io::Write;
-use std::process::{Child, Stdio};
 use std::thread;
 use std::time::Duration;
 
 use strongroom_testkit::mysql::{MySqlServer, require};
+use strongroom_testkit::session::Session;
 
 use crate::desk::{Taken, donor_is_free, source};
 use crate::world::{self, checksums};
@@ -21,27 +20,12 @@ const LOCKS: &str = "select coalesce(group_concat(distinct object_type, ' ', coa
 const CLONING: &str = "select count(*) from performance_schema.threads
     where processlist_user = 'strong''room' and processlist_command = 'Clone'";
 
-/// A session that goes on until it is dropped.
-pub(crate) struct Session(Child);
-
-impl Session {
-    /// Runs the statements and waits until it has nothing more to do.
-    pub(crate) fn holding(server: &MySqlServer, statements: &str) -> Self {
-        let mut command = server.tool("mysql").unwrap();
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-        child.stdin.as_mut().unwrap().write_all(statements.as_bytes()).unwrap();
-        let held = "select count(*) from performance_schema.threads
-            where processlist_command = 'Sleep' and processlist_user = 'root'";
-        while server.sql(held).unwrap() == "0" {}
-        Self(child)
-    }
-}
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+/// A session of an administrator who has locked these tables.
+pub(crate) fn lock(server: &MySqlServer, tables: &str) -> Session {
+    let held = "select count(*) from performance_schema.threads
+        where processlist_command = 'Sleep' and processlist_user = 'root'";
+    let is_held = || server.sql(held).unwrap() != "0";
+    Session::hold(server.tool("mysql").unwrap(), &format!("lock tables {tables};\n"), is_held).unwrap()
 }
 
 #[test]
@@ -51,7 +35,7 @@ fn b05_locked_tables_stop_no_mysql_backup_and_it_locks_none() {
     }
     let server = world::start(None);
     let wanted = checksums(&server);
-    let holder = Session::holding(&server, "lock tables shop.wares write, shop.zipped write;\n");
+    let holder = lock(&server, "shop.wares write, shop.zipped write");
     let mut taken = Taken::new();
     taken.sink.slow_down(Duration::from_millis(20));
     let source = source(&server);

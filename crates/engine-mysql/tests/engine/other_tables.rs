@@ -14,7 +14,7 @@ use strongroom_core::limits;
 use strongroom_testkit::mysql::{MySqlServer, Options, require};
 
 use crate::desk::{Taken, create_account, engine, fact, source};
-use crate::locks::Session;
+use crate::locks::lock;
 use crate::proxy::{Cut, Proxy};
 use crate::world::{self, add_other_engines};
 
@@ -407,7 +407,7 @@ fn b05_a_table_that_somebody_holds_is_waited_for_so_long_and_told() {
     let server = world::start(None);
     add_other_engines(&server);
     may_read(&server);
-    let _held = Session::holding(&server, "lock tables shop.visits write;\n");
+    let _held = lock(&server, "shop.visits write");
     let begun = Instant::now();
     let facts = Taken::new().take(&source(&server)).unwrap();
     let limit = Duration::from_millis(limits::OTHER_TABLE_TIMEOUT_MS);

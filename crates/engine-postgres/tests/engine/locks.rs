@@ -1,11 +1,10 @@
 //! Who holds tables does not hold a backup up, and a backup holds nothing that others wait for.
 
 use std::collections::BTreeSet;
-use std::io::Write;
-use std::process::{Child, Stdio};
 use std::thread;
 
 use strongroom_testkit::postgres::{Options, PostgresServer, require};
+use strongroom_testkit::session::Session;
 
 use crate::cluster;
 use crate::desk::{Taken, create_role, slots_are_gone, source};
@@ -17,29 +16,16 @@ const LOCKS: &str = "select coalesce(string_agg(locktype || ' ' || mode, ', '), 
     where backend_type = 'walsender' and mode <> 'AccessShareLock' and locktype <> 'virtualxid'";
 const COPYING: &str = "select count(*) from pg_stat_progress_basebackup";
 
-/// A session that goes on until it is dropped.
-struct Session(Child);
-
-impl Session {
-    fn locking(server: &PostgresServer, table: &str) -> Self {
-        let mut command = server.tool("psql");
-        command.args(["-X", "-d", "postgres"]).stdin(Stdio::piped()).stdout(Stdio::null());
-        let mut child = command.spawn().unwrap();
-        let statements = format!("begin; lock table {table} in access exclusive mode;\n");
-        child.stdin.as_mut().unwrap().write_all(statements.as_bytes()).unwrap();
-        let held = format!(
-            "select count(*) from pg_locks where relation = '{table}'::regclass and mode = 'AccessExclusiveLock' and granted"
-        );
-        while server.psql("postgres", &held).unwrap() == "0" {}
-        Self(child)
-    }
-}
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+/// A session that has locked this table against everybody.
+fn lock(server: &PostgresServer, table: &str) -> Session {
+    let mut client = server.tool("psql");
+    client.args(["-X", "-d", "postgres"]);
+    let held = format!(
+        "select count(*) from pg_locks where relation = '{table}'::regclass and mode = 'AccessExclusiveLock' and granted"
+    );
+    let is_held = || server.psql("postgres", &held).unwrap() != "0";
+    let statements = format!("begin; lock table {table} in access exclusive mode;\n");
+    Session::hold(client, &statements, is_held).unwrap()
 }
 
 #[test]
@@ -51,7 +37,7 @@ fn b05_locked_tables_stop_no_backup_and_it_locks_none() {
     create_role(&server);
     cluster::fill(&server);
     let wanted = cluster::digest(&server);
-    let holder = Session::locking(&server, "large_values");
+    let holder = lock(&server, "large_values");
     let mut taken = Taken::new();
     taken.sink.slow_down();
     let source = source(&server);
