@@ -363,6 +363,18 @@ pub struct PageDamage {
     pub found: u32,
 }
 
+/// What a person who restores should know, of the backup and of what finishing it added: each sentence
+/// once, for an engine says again what matters most.
+pub fn each_once<'a>(said: &'a [String], added: &'a [String]) -> Vec<&'a str> {
+    let mut told: Vec<&str> = Vec::new();
+    for sentence in said.iter().chain(added) {
+        if !told.contains(&sentence.as_str()) {
+            told.push(sentence);
+        }
+    }
+    told
+}
+
 /// What is needed to turn written files into something the engine starts from.
 pub struct RestoreOrder<'a> {
     /// The data directory, all members written.
@@ -548,4 +560,16 @@ fn logs_not_captured() -> Error {
         ErrorKind::NotSupported,
         "The log of this kind of database cannot be captured by this release.",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_twice_is_told_once_and_nothing_is_left_out() {
+        let said = ["rows are missing", "pages are damaged"].map(str::to_owned);
+        let added = ["start it so", "rows are missing"].map(str::to_owned);
+        assert_eq!(each_once(&said, &added), ["rows are missing", "pages are damaged", "start it so"]);
+    }
 }

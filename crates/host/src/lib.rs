@@ -1,5 +1,5 @@
 //! This machine, as engines need it: a restored directory to be finished, a server as a process of
-//! ours, and the walls around what a drill starts.
+//! ours, the walls around what a drill starts, and what a drill has found.
 //!
 //! Owns files it is told to write and processes it starts, and nothing else. Must never know which kind
 //! of database it is used for.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use serde_json::{Value, json};
-use strongroom_core::engine::{CancelToken, Engine, EngineKind, RestoreOrder, Tablespace};
+use strongroom_core::engine::{CancelToken, Engine, EngineKind, RestoreOrder, Tablespace, each_once};
 use strongroom_core::progress::Progress;
 use strongroom_core::size::ByteSize;
 use strongroom_core::{Error, ErrorKind, Result};
@@ -42,9 +42,9 @@ pub(crate) fn run(archive: &Archive, options: &ExtractOptions, cli: &Cli) -> Res
     say_plan(&wish);
     let begun = Instant::now();
     let (restored, missing) = restore(&wish, cli)?;
-    let mut notes = wish.reader.summary().facts.warnings.clone();
-    notes.extend(restored.notes.clone());
-    notes.extend(finish(&wish, &missing)?);
+    let mut added = restored.notes.clone();
+    added.extend(finish(&wish, &missing)?);
+    let notes = each_once(&wish.reader.summary().facts.warnings, &added);
     for note in &notes {
         output::note(format_args!("  {note}"));
     }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use strongroom_core::Result;
 use strongroom_core::backup::Backup;
-use strongroom_core::engine::{Engine, RestoredTree as _};
+use strongroom_core::engine::{Engine, RestoredTree as _, each_once};
 use strongroom_core::member::{MemberKind, MemberPath};
 use strongroom_repository::{BackupReader, ChunkShape, MemberEntry, Shape};
 
@@ -227,7 +227,7 @@ fn notes_text(backup: &Backup, notes: &[String]) -> String {
         backup.engine_version,
         backup.created
     );
-    for note in notes.iter().chain(&backup.warnings) {
+    for note in each_once(notes, &backup.warnings) {
         let _ = write!(text, "\n- {note}\n");
     }
     text

@@ -8,7 +8,7 @@ use clap::Args;
 use serde_json::json;
 use strongroom_api::native::wire::RestorePlanView;
 use strongroom_core::engine::{
-    BackupFacts, CancelToken, Engine, EngineKind, StartedServer, StopReason, Tablespace,
+    BackupFacts, CancelToken, Engine, EngineKind, StartedServer, StopReason, Tablespace, each_once,
 };
 use strongroom_core::progress::Progress;
 use strongroom_service::restore::{self, RestoreOptions, RestorePlan, Restored, TargetState};
@@ -87,7 +87,8 @@ pub(crate) fn run(options: &Options, desk: &Desk) -> Outcome<Exit> {
     say_plan(&wish);
     let begun = Instant::now();
     let restored = restore(&wish, options.progress, desk)?;
-    for note in wish.view.warnings.iter().chain(&restored.notes) {
+    let notes = each_once(&wish.view.warnings, &restored.notes);
+    for note in &notes {
         output::note(format_args!("  {note}"));
     }
     let seconds = begun.elapsed().as_secs_f64();
@@ -110,7 +111,7 @@ pub(crate) fn run(options: &Options, desk: &Desk) -> Outcome<Exit> {
             "members": restored.members,
             "resumed": restored.resumed,
             "seconds": seconds,
-            "notes": restored.notes,
+            "notes": notes,
             "started": started,
         }));
     }

@@ -301,7 +301,15 @@ fn a_download_of_mysql_is_a_data_directory_that_a_server_starts_on() {
     std::fs::write(&archive, &whole.body).unwrap();
     let target = unpack(&archive, &room.scratch.path().join("unpacked"));
     let notes = std::fs::read_to_string(target.join("strongroom-notes.txt")).unwrap();
-    assert!(notes.contains("shop.visits (MyISAM, 50 rows; read at "), "{notes}");
+    let told = "shop.visits (MyISAM, 50 rows; read at ";
+    assert_eq!(notes.matches(told).count(), 1, "{notes}");
+    let beside = room.scratch.path().join("beside").display().to_string();
+    let restored =
+        room.run(&["restore", "whole", "--to-dir", &beside, "--progress", "none", "--output", "json"]);
+    let restored = restored.expect(0);
+    for place in [&restored.stdout, &restored.stderr] {
+        assert_eq!(place.matches(told).count(), 1, "{place}");
+    }
     let copy = MySqlServer::adopt(&target, &[]).unwrap();
     assert_eq!(checksums(&copy), wanted);
     let rows = std::fs::File::open(target.join("strongroom-other-tables.sql")).unwrap();
